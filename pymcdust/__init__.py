@@ -1,0 +1,1 @@
+"""pymcdust: the temperature of interstellar dust in three dimensions."""
