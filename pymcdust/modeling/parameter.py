@@ -1,0 +1,204 @@
+"""How a model declares its parameters: a prior, and the dimensions over which it is repeated."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+from pymc_extras.deserialize import deserialize
+from pymc_extras.prior import Prior
+
+from pymcdust.errors import ModelError, unknown
+
+#: What ties a parameter: the name of the tying and the dimensions of its prior.
+TYINGS: dict[str, tuple[str, ...]] = {
+    "per voxel": ("superpixel", "voxel"),
+    "per superpixel": ("superpixel",),
+    "over sky": (),
+    "fixed": (),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A model parameter: what is believed of it, and where it may differ.
+
+    Made by `per_voxel`, `per_superpixel`, `over_sky` and `fixed`.
+
+    Parameters
+    ----------
+    prior : Prior or float
+        The prior (its dimensions follow from the tying), or the value of a fixed parameter.
+    tying : str
+        A key of `TYINGS`.
+    unit : str
+        Unit of the value, in FITS notation.
+    by_band : bool
+        Whether each band has a value of its own, as offsets do.
+    """
+
+    prior: Prior | float
+    tying: str
+    unit: str = ""
+    by_band: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tying not in TYINGS:
+            raise ModelError(unknown("tying", self.tying, TYINGS))
+        if self.tying == "fixed":
+            if not isinstance(self.prior, int | float) or not math.isfinite(self.prior):
+                raise ModelError(f"fixed(...) takes a finite number, not {self.prior!r}")
+        elif not isinstance(self.prior, Prior):
+            raise ModelError(
+                f"a parameter {self.tying} takes a Prior, not {self.prior!r}; "
+                "to hold it at a number, write fixed(number)"
+            )
+        elif self.prior.dims is not None:
+            raise ModelError(
+                f"the prior {self.prior} names dimensions; leave them out: they follow from the "
+                "tying, which is what per_voxel, per_superpixel and over_sky say"
+            )
+
+    @property
+    def free(self) -> bool:
+        """Whether the parameter is inferred."""
+        return self.tying != "fixed"
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions over which the parameter varies."""
+        by_band = ("band",) if self.by_band and self.free else ()
+        return TYINGS[self.tying] + by_band
+
+    def for_each_band(self) -> "Parameter":
+        """Return the same declaration with a value for each band."""
+        return replace(self, by_band=True)
+
+    def create(self, name: str) -> Any:
+        """Create the variable of this parameter in the PyMC model that is being built."""
+        if not self.free:
+            return self.prior
+        prior = deepcopy(self.prior)
+        prior.dims = self.dims
+        return prior.create_variable(name, xdist=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the declaration in plain types."""
+        prior = self.prior.to_dict() if isinstance(self.prior, Prior) else self.prior
+        return {"tying": self.tying, "prior": prior, "unit": self.unit}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Parameter":
+        """Make the parameter that `to_dict` described."""
+        prior = data["prior"]
+        if isinstance(prior, dict):
+            prior = deserialize(prior)
+        return cls(prior, data["tying"], data.get("unit", ""))
+
+    def __repr__(self) -> str:
+        unit = f', unit="{self.unit}"' if self.unit else ""
+        return f"{self.tying.replace(' ', '_')}({self.prior}{unit})"
+
+
+def per_voxel(prior: Prior, unit: str = "") -> Parameter:
+    """Declare a parameter that every voxel of every superpixel has for itself.
+
+    Parameters
+    ----------
+    prior : Prior
+        Prior of each value.
+    unit : str, optional
+        Unit of the value.
+
+    Examples
+    --------
+    >>> per_voxel(Prior("Normal", mu=18.0, sigma=3.0), unit="K")
+    per_voxel(Prior("Normal", mu=18.0, sigma=3.0), unit="K")
+    """
+    return Parameter(prior, "per voxel", unit)
+
+
+def per_superpixel(prior: Prior, unit: str = "") -> Parameter:
+    """Declare a parameter that the voxels of a sightline share; see `per_voxel`."""
+    return Parameter(prior, "per superpixel", unit)
+
+
+def over_sky(prior: Prior, unit: str = "") -> Parameter:
+    """Declare a parameter that the whole sky shares; see `per_voxel`."""
+    return Parameter(prior, "over sky", unit)
+
+
+def fixed(value: float, unit: str = "") -> Parameter:
+    """Declare a parameter that is held at a number."""
+    return Parameter(value, "fixed", unit)
+
+
+def is_root(prior: Prior) -> bool:
+    """Tell whether a prior's own parameters are numbers, not further priors."""
+    return all(
+        isinstance(value, int | float | np.ndarray | xr.DataArray)
+        for value in prior.parameters.values()
+    )
+
+
+def prior_statistic(prior: Prior, statistic: str) -> np.ndarray | float:
+    """Evaluate a statistic of a prior whose own parameters are numbers.
+
+    Parameters
+    ----------
+    prior : Prior
+        The prior.
+    statistic : str
+        Name of a function that ``pytensor_distributions`` has for every distribution: ``"std"``,
+        ``"mode"``, ``"median"`` and others.
+
+    Returns
+    -------
+    float or array
+        Its value; NaN where the distribution has no such statistic.
+    """
+    try:
+        module = import_module(f"pytensor_distributions.{prior.distribution.lower()}")
+        graph = getattr(module, statistic)(**prior.parameters)
+    except (ImportError, AttributeError, TypeError):
+        return math.nan
+    value = np.asarray(graph.eval(mode="FAST_COMPILE") if hasattr(graph, "eval") else graph)
+    return float(value) if value.ndim == 0 else value
+
+
+def prior_sd(prior: Prior) -> float:
+    """Return the standard deviation of a prior, NaN where it has none or is hierarchical."""
+    if not is_root(prior):
+        return math.nan
+    return float(np.mean(prior_statistic(prior, "std")))
+
+
+def log_peak(prior: Prior) -> np.ndarray | float:
+    """Return the highest log density of a prior, 0 where it is hierarchical or improper.
+
+    It is what the objective leaves out of the log prior, so that a Gaussian prior contributes
+    ((x - mu) / sigma)^2 and a flat prior nothing, as in Eq. A1 of Zelko et al. (2022).
+    """
+    if not is_root(prior):
+        return 0.0
+    for reference in ("mode", "median"):
+        point = prior_statistic(prior, reference)
+        if np.all(np.isfinite(point)):
+            dist = prior.pymc_distribution.dist(**prior.parameters)
+            return np.asarray(pm.logp(dist, point).eval(mode="FAST_COMPILE"))[()]
+    return 0.0
+
+
+def describe_prior(prior: Prior | float) -> str:
+    """Write a prior on one line: ``TruncatedNormal(18.1, 9, lower=5, upper=100)``."""
+    if not isinstance(prior, Prior):
+        return f"{prior:g}"
+    words = []
+    for name, value in prior.parameters.items():
+        text = describe_prior(value) if isinstance(value, Prior | int | float) else str(value)
+        words.append(text if name in ("mu", "sigma", "alpha", "beta") else f"{name}={text}")
+    return f"{prior.distribution}({', '.join(words)})"
