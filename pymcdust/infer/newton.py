@@ -1,0 +1,162 @@
+"""Trust-region Newton on every superpixel at once.
+
+Each iteration evaluates the log posterior, its gradient and its Hessian for all superpixels that
+have not converged, and solves their trust-region subproblems exactly in the Hessians' eigenbases
+(Nocedal & Wright 2006, Sec. 4.3). Directions of wrong or vanishing curvature, which bounds and
+voxels without dust bring, need no special case.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from pymcdust.infer.compiled import Evaluation
+
+#: A block has converged when the next step can raise its log posterior by no more than this, which
+#: is 1e-4 of the posterior's width.
+TOLERANCE = 1e-8
+
+#: First and largest radius of the trust region, in unconstrained coordinates.
+FIRST_RADIUS = 1.0
+LARGEST_RADIUS = 8.0
+
+MAX_ITERATIONS = 200
+
+
+@dataclass
+class Optimum:
+    """The end of a search in every block.
+
+    Parameters
+    ----------
+    theta : (block, parameter) array
+        Unconstrained coordinates.
+    evaluation : Evaluation
+        The log posterior there.
+    gain : (block,) array
+        How much a further step is expected to raise the log posterior.
+    iterations : (block,) array of int
+        Evaluations made.
+    """
+
+    theta: np.ndarray
+    evaluation: Evaluation
+    gain: np.ndarray
+    iterations: np.ndarray
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Whether each block has converged, (block,)."""
+        return self.gain <= TOLERANCE
+
+
+def maximise(
+    evaluate: Callable[[np.ndarray, np.ndarray], Evaluation],
+    theta: np.ndarray,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Optimum:
+    """Climb from a starting point in every block to a maximum.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Of coordinates (n, parameter) and the positions (n,) of their blocks; returns the blocks'
+        `Evaluation`.
+    theta : (block, parameter) array
+        Starting points.
+    max_iterations : int, optional
+        Evaluations after which a block is left as it is.
+
+    Returns
+    -------
+    Optimum
+        Where each block ended.
+    """
+    n_block = len(theta)
+    theta = theta.copy()
+    best = evaluate(theta, np.arange(n_block))
+    gain = np.full(n_block, np.inf)
+    radius = np.full(n_block, FIRST_RADIUS)
+    iterations = np.ones(n_block, dtype=int)
+    active = np.arange(n_block)
+    for _ in range(max_iterations - 1):
+        step, expected = trust_region_step(
+            best.gradient[active], -best.hessian[active], radius[active]
+        )
+        gain[active] = expected
+        going = expected > TOLERANCE
+        active, step, expected = active[going], step[going], expected[going]
+        if not len(active):
+            break
+        trial = evaluate(theta[active] + step, active)
+        iterations[active] += 1
+        rise = trial.log_posterior - best.log_posterior[active]
+        # Rounding of a large log posterior must not make a good step look bad.
+        noise = 8 * np.finfo(float).eps * np.abs(best.log_posterior[active])
+        ratio = np.where(np.isfinite(rise), (rise + noise) / (expected + noise), -1.0)
+        length = np.linalg.norm(step, axis=1)
+        at_edge = length > 0.9 * radius[active]
+        radius[active] = np.select(
+            [ratio < 0.25, (ratio > 0.75) & at_edge],
+            [0.25 * length, np.minimum(2.5 * radius[active], LARGEST_RADIUS)],
+            radius[active],
+        )
+        accepted = ratio > 1e-3
+        theta[active[accepted]] += step[accepted]
+        _assign(best, active[accepted], trial, accepted)
+    return Optimum(theta, best, gain, iterations)
+
+
+def trust_region_step(
+    gradient: np.ndarray, curvature: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maximise ``g.p - p.B.p / 2`` over steps p no longer than the radius, in every block.
+
+    Parameters
+    ----------
+    gradient : (block, parameter) array
+        g.
+    curvature : (block, parameter, parameter) array
+        B, symmetric, of any signature.
+    radius : (block,) array
+        Longest step.
+
+    Returns
+    -------
+    step : (block, parameter) array
+        The maximiser p.
+    gain : (block,) array
+        The maximum.
+    """
+    value, vector = np.linalg.eigh(curvature)
+    along = np.einsum("sij,si->sj", vector, gradient)
+    lowest = value[:, 0]
+    # The multiplier that makes p as long as the radius solves a secular equation. Newton's method
+    # on its reciprocal form converges in a few steps from any point left of the root.
+    floor = np.maximum(0.0, -lowest) + 1e-12 * np.abs(value).max(axis=1) + 1e-300
+    shift = floor.copy()
+    for _ in range(30):
+        shifted = value + shift[:, None]
+        length = np.sqrt(((along / shifted) ** 2).sum(axis=1))
+        derivative = (along**2 / shifted**3).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = (length - radius) / radius * length**2 / derivative
+        change = np.where(length > radius * (1 + 1e-3), change, 0.0)
+        shift = shift + np.nan_to_num(change)
+        if not np.any(change > 1e-3 * shift):
+            break
+    part = along / (value + shift[:, None])
+    length = np.linalg.norm(part, axis=1)
+    # In the hard case the gradient has no part along the lowest direction: walk along it anyway.
+    missing = np.where(lowest < 0, np.sqrt(np.maximum(radius**2 - length**2, 0.0)), 0.0)
+    part[:, 0] += np.where(along[:, 0] < 0, -1.0, 1.0) * missing
+    length = np.linalg.norm(part, axis=1)
+    part *= np.minimum(1.0, radius / np.maximum(length, 1e-300))[:, None]
+    gain = (along * part).sum(axis=1) - 0.5 * (value * part**2).sum(axis=1)
+    return np.einsum("sij,sj->si", vector, part), gain
+
+
+def _assign(best: Evaluation, where: np.ndarray, trial: Evaluation, which: np.ndarray) -> None:
+    for field in fields(Evaluation):
+        getattr(best, field.name)[where] = getattr(trial, field.name)[which]
