@@ -1,0 +1,1 @@
+"""How dust glows: pure functions, the same for NumPy, xarray and PyTensor."""

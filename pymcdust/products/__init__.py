@@ -1,0 +1,1 @@
+"""What people take away: maps, figures, queries and renderings of a fit."""

@@ -1,0 +1,378 @@
+"""Figures of a sky and of a fit: maps of parameters, temperature, emission and reddening."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from healpy import nside2npix
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pymcdust.errors import ConfigurationError, unknown
+from pymcdust.products.projection import NO_DATA_COLOUR, SkyImage, choose_projection, frame
+from pymcdust.products.reconstruction import observed, reconstruct, require
+from pymcdust.products.scales import Scale, is_wide, sequential, symmetric
+from pymcdust.products.staging import staged
+
+#: Posterior over prior standard deviation, above which the prior dominates an estimate.
+PRIOR_DOMINATED = 0.7
+
+PANEL_WIDTH = 3.4  # [inch]
+DOTS_PER_INCH = 200
+
+_PRIOR_COLOURS = ("0.80", "0.62")
+_FAILED_COLOURS = ("0.20", "0.45")
+_STRIPE = 9  # [image points]
+
+_LABELS = {
+    "temperature": "Dust temperature $T$ [K]",
+    "beta": r"Emissivity index $\beta$",
+    "rho": r"Conversion factor $\rho$ [$10^{-4}$ mag$^{-1}$]",
+}
+_COLOURS = {"temperature": "inferno", "beta": "cividis", "rho": "viridis"}
+
+
+def prior_dominated(fit: xr.Dataset, name: str) -> xr.DataArray:
+    """Return where an estimate tells the prior rather than the data.
+
+    A voxel without dust returns its prior; it is not a measurement.
+
+    Parameters
+    ----------
+    fit : Dataset
+        The fit.
+    name : str
+        A parameter.
+
+    Returns
+    -------
+    DataArray of bool
+        Whether the standard deviation is above `PRIOR_DOMINATED` times the prior's, or unknown;
+        with the dimensions of the parameter's tying. All false where the parameter is fixed, or
+        its prior has no known width.
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks the parameter, or its standard deviation.
+    """
+    require(fit, (name,))
+    variable = fit[name]
+    prior_sd = variable.attrs.get("prior_sd")
+    if _is_fixed(variable) or prior_sd is None or not np.isfinite(prior_sd):
+        return xr.zeros_like(variable, dtype=bool)
+    require(fit, (f"{name}_sd",))
+    # A standard deviation of NaN must not pass as a measurement.
+    return ~(fit[f"{name}_sd"] <= PRIOR_DOMINATED * prior_sd)
+
+
+def plot_parameter_maps(fit: xr.Dataset) -> Figure:
+    """Draw the maps of rho and beta (Fig. 8, Zelko et al. 2022).
+
+    Parameters
+    ----------
+    fit : Dataset
+        The fit.
+
+    Returns
+    -------
+    Figure
+        One panel for each parameter, or for each voxel where it is tied per voxel.
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks a parameter.
+    """
+    return _plot_parameters(fit, ("rho", "beta"))
+
+
+def plot_temperature(fit: xr.Dataset) -> Figure:
+    """Draw the temperature in each distance voxel (Fig. 9, Zelko et al. 2022).
+
+    Voxels whose temperature is dominated by the prior are striped grey: theirs is no measurement.
+
+    Parameters
+    ----------
+    fit : Dataset
+        The fit.
+
+    Returns
+    -------
+    Figure
+        One panel for each voxel, or a single one where the temperature is shared along the
+        sightline.
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks the temperature.
+    """
+    return _plot_parameters(fit, ("temperature",))
+
+
+def plot_emission(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
+    """Draw observed, reconstructed and residual emission (Figs. 2 and 6, Zelko et al. 2022).
+
+    Parameters
+    ----------
+    fit, sky : Dataset
+        The fit, and the sky that was fitted.
+
+    Returns
+    -------
+    Figure
+        A row for each band, and the chi2 per datum.
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks a variable, or fit and sky do not belong together.
+    """
+    require(fit, ("chi2", "n_data"))
+    reconstructed = reconstruct(fit, sky)
+    observation = observed(sky.sel(superpixel=fit["superpixel"].values))
+    model = np.where(np.isnan(observation), np.nan, reconstructed.values)
+    sky_image = _sky_image(fit)
+    bands = sky.sizes["band"]
+    width, height = _panel_size(sky_image, rows=bands)
+    figure = _figure(3 * width + 1.8, (bands + 1) * height)
+    grid = figure.add_gridspec(bands + 1, 3)
+    # All bands or none, so that they compare.
+    logarithmic = any(is_wide(observation[:, :, band]) for band in range(bands))
+    for row, frequency in enumerate(sky["frequency"].values):
+        axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
+        difference = observation[:, :, row] - model[:, :, row]
+        brightness = sequential(observation[:, :, row], "inferno", logarithmic)
+        remainder = symmetric(difference, "RdBu_r")
+        for panel, values, scale in (
+            (axes[0], observation[:, :, row], brightness),
+            (axes[1], model[:, :, row], brightness),
+            (axes[2], difference, remainder),
+        ):
+            _draw_panel(panel, sky_image, values, scale)
+        brightness.bar(figure, axes[:2], f"{frequency:.0f} GHz [MJy/sr]", vertical=True)
+        remainder.bar(figure, axes[2:], "residual [MJy/sr]", vertical=True)
+        if row == 0:
+            for panel, title in zip(axes, ("Observed", "Reconstructed", "Residual"), strict=True):
+                panel.set_title(title, fontsize=10)
+    panel = figure.add_subplot(grid[bands, 1])
+    ratio = chi2_per_datum(fit).values
+    scale = sequential(ratio, "viridis", is_wide(ratio))
+    _draw_panel(panel, sky_image, ratio, scale)
+    scale.bar(figure, [panel], r"$\chi^2$ per datum", vertical=True)
+    return figure
+
+
+def plot_reddening(sky: xr.Dataset) -> Figure:
+    """Draw the reddening in each distance voxel (Fig. 1, Zelko et al. 2022).
+
+    Parameters
+    ----------
+    sky : Dataset
+        The sky.
+
+    Returns
+    -------
+    Figure
+        One panel for each voxel, all on one scale.
+    """
+    sky_image = _sky_image(sky)
+    reddening = sky["reddening"].transpose("voxel", "superpixel", "pixel").values
+    valid = sky["valid"].any("band") if "band" in sky["valid"].dims else sky["valid"]
+    reddening = np.where(valid.transpose("superpixel", "pixel").values, reddening, np.nan)
+    scale = sequential(reddening, "inferno", logarithmic=True)
+    figure, (panels,) = _panels([len(reddening)], sky_image)
+    for panel, values, title in zip(panels, reddening, distance_ranges(sky), strict=True):
+        _draw_panel(panel, sky_image, values, scale)
+        panel.set_title(title, fontsize=8)
+    unit = sky.attrs["reddening_unit"]
+    label = "E(B-V) [mag]" if unit == "E(B-V)" else f"E(B-V) [mag, {unit}]"
+    scale.bar(figure, panels, f"{label} in each voxel", vertical=False)
+    return figure
+
+
+def save_plots(
+    fit: xr.Dataset, sky: xr.Dataset, folder: str | Path, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Draw and save all figures, in the place of those of an earlier call.
+
+    Parameters
+    ----------
+    fit, sky : Dataset
+        The fit, and the sky that was fitted.
+    folder : path
+        Folder for the figures, made where it is missing.
+    formats : sequence of str
+        Formats of files, such as ``"png"`` and ``"pdf"``.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks a variable, or fit and sky do not belong together.
+    ConfigurationError
+        If a format is unknown.
+    """
+    supported = FigureCanvasBase.get_supported_filetypes()
+    for suffix in formats:
+        if suffix not in supported:
+            raise ConfigurationError(unknown("format of figures", suffix, sorted(supported)))
+    figures = {
+        "parameter_maps": plot_parameter_maps(fit),
+        "temperature": plot_temperature(fit),
+        "emission": plot_emission(fit, sky),
+        "reddening": plot_reddening(sky),
+    }
+    names = {f"{name}.{suffix}": name for name in figures for suffix in formats}
+    folder = Path(folder)
+    with staged(folder, list(names), overwrite=True) as unfinished:
+        for file_name, name in names.items():
+            figures[name].savefig(unfinished / file_name, dpi=DOTS_PER_INCH, bbox_inches="tight")
+    return [folder / name for name in names]
+
+
+def distance_ranges(dataset: xr.Dataset) -> list[str]:
+    """Return the distance range of each voxel in words, such as ``0.5-2 kpc``.
+
+    Where the edges differ between superpixels, the range is that of their medians.
+    """
+    edges = dataset["distance_edge"]
+    about = ""
+    if "superpixel" in edges.dims:
+        edges, about = edges.median("superpixel"), "≈ "
+    words = [f"{edge:.3g}" for edge in edges.values]
+    return [f"{about}{near}–{far} kpc" for near, far in pairwise(words)]
+
+
+def chi2_per_datum(fit: xr.Dataset) -> xr.DataArray:
+    """Return chi2 over the number of data of each superpixel; NaN where there are none."""
+    return fit["chi2"] / fit["n_data"].where(fit["n_data"] > 0)
+
+
+def _is_fixed(variable: xr.DataArray) -> bool:
+    return variable.attrs.get("tying") == "fixed"
+
+
+def _sky_image(dataset: xr.Dataset) -> SkyImage:
+    superpixel, nside = dataset["superpixel"].values, int(dataset.attrs["superpixel_nside"])
+    return SkyImage(choose_projection(superpixel, nside), superpixel, nside)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure((width, height), layout="constrained")
+
+
+def _panel_size(sky_image: SkyImage, rows: int) -> tuple[float, float]:
+    """Return width and height [inch] of a panel and its title, smaller where there are many."""
+    tallest = 3.2 if rows < 3 else 2.2
+    width = min(PANEL_WIDTH, tallest / sky_image.projection.aspect)
+    return width, width * sky_image.projection.aspect + 0.3
+
+
+def _panels(counts: Sequence[int], sky_image: SkyImage) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with a group of panels for each of `counts`, and the groups."""
+    if len(counts) > 1 and max(counts) == 1:
+        columns, rows = len(counts), [0] * len(counts)
+        places = [[(0, group)] for group in range(len(counts))]
+        total = 1
+    else:
+        most = max(counts)
+        columns = most if most < 4 else 2 if most == 4 else 3 if most < 13 else 4
+        # Each group begins a row of its own.
+        rows = [-(-count // columns) for count in counts]
+        total = sum(rows)
+        places = [
+            [divmod(columns * sum(rows[:group]) + index, columns) for index in range(count)]
+            for group, count in enumerate(counts)
+        ]
+    width, height = _panel_size(sky_image, total)
+    bars = 1 if total == 1 else len(counts)
+    figure = _figure(max(columns * width, PANEL_WIDTH + 1), total * height + 0.6 * bars + 0.3)
+    grid = figure.add_gridspec(total, columns)
+    return figure, [[figure.add_subplot(grid[place]) for place in group] for group in places]
+
+
+def _plot_parameters(fit: xr.Dataset, names: Sequence[str]) -> Figure:
+    """Draw parameters in all their voxels, each with a colour bar, and what the greys mean."""
+    require(fit, (*names, "converged", "distance_edge"))
+    sky_image = _sky_image(fit)
+    failed = ~fit["converged"].values.astype(bool)
+    any_dominated = False
+    figure, groups = _panels([fit[name].sizes.get("voxel", 1) for name in names], sky_image)
+    for panels, name in zip(groups, names, strict=True):
+        values = _rows(fit[name], fit) * (1e4 if name == "rho" else 1)
+        dominated = _rows(prior_dominated(fit, name), fit) & ~failed
+        any_dominated |= dominated.any()
+        measured = np.where(dominated | failed, np.nan, values)
+        # With nothing measured, the scale still needs limits.
+        scale = sequential(
+            measured if np.isfinite(measured).any() else values, _COLOURS[name], name == "rho"
+        )
+        for panel, row, grey in zip(panels, measured, dominated, strict=True):
+            marks = [(grey, _PRIOR_COLOURS), (failed, _FAILED_COLOURS)]
+            stripes = [_stripes(sky_image.sample(where), colours) for where, colours in marks]
+            _draw_panel(panel, sky_image, row, scale, stripes)
+        if len(panels) > 1:
+            for panel, title in zip(panels, distance_ranges(fit), strict=True):
+                panel.set_title(title, fontsize=8)
+        fixed = " (fixed)" if _is_fixed(fit[name]) else ""
+        scale.bar(figure, panels, _LABELS[name] + fixed, vertical=False)
+    legend = []
+    if failed.size < nside2npix(sky_image.superpixel_nside):
+        style = {"facecolor": NO_DATA_COLOUR, "edgecolor": "0.6", "linewidth": 0.5}
+        legend.append(Patch(label="no data", **style))
+    if any_dominated:
+        text = rf"prior dominates ($\sigma / \sigma_\mathrm{{prior}} > {PRIOR_DOMINATED}$)"
+        legend.append(_striped_patch(_PRIOR_COLOURS, text))
+    if failed.any():
+        legend.append(_striped_patch(_FAILED_COLOURS, "not converged"))
+    if legend:
+        style = {"ncols": 3, "fontsize": 7.5, "frameon": False}
+        figure.legend(handles=legend, loc="outside lower center", **style)
+    return figure
+
+
+def _rows(variable: xr.DataArray, fit: xr.Dataset) -> np.ndarray:
+    """Return a parameter of any tying as one row (panel, superpixel) for each panel."""
+    shape = {"superpixel": fit.sizes["superpixel"]}
+    if "voxel" in variable.dims:
+        shape = {"voxel": variable.sizes["voxel"], **shape}
+    return variable.variable.set_dims(shape).values.reshape(-1, fit.sizes["superpixel"])
+
+
+def _draw_panel(
+    panel: Axes,
+    sky_image: SkyImage,
+    values: np.ndarray,
+    scale: Scale,
+    overlays: Sequence[np.ndarray] = (),
+) -> None:
+    image = scale.clip(sky_image.sample(values))
+    sky_image.draw(panel, image, cmap=scale.colours, norm=scale.norm)
+    for overlay in overlays:
+        sky_image.draw(panel, overlay)
+    frame(panel, sky_image.projection)
+
+
+def _stripes(where: np.ndarray, colours: tuple[str, str]) -> np.ndarray:
+    """Return an image (y, x, RGBA) of diagonal stripes where `where` is 1, else transparent."""
+    y, x = np.indices(where.shape)
+    stripe = (x + y) // _STRIPE % 2
+    image = np.array([to_rgba(colour) for colour in colours])[stripe]
+    image[..., 3] = where == 1
+    return image
+
+
+def _striped_patch(colours: tuple[str, str], label: str) -> Patch:
+    face, hatch = colours
+    return Patch(facecolor=face, edgecolor=hatch, hatch="//////", linewidth=0, label=label)

@@ -1,0 +1,143 @@
+import healpy as hp
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from healpy.projector import MollweideProj
+from matplotlib.figure import Figure
+
+from pymcdust.products.projection import Mollweide, SkyImage, Zoom, choose_projection, frame
+
+
+def centres(projection):
+    """Return x and y of the image points, from the shape and the extent alone."""
+    rows, columns = projection.directions()[0].shape
+    left, right, bottom, top = projection.extent
+    x = left + (right - left) * (np.arange(columns) + 0.5) / columns
+    y = bottom + (top - bottom) * (np.arange(rows) + 0.5) / rows
+    return np.meshgrid(x, y)
+
+
+def test_mollweide_agrees_with_healpy():
+    projection = Mollweide()
+    longitude, latitude = projection.directions()
+    x, y = centres(projection)
+    inside = np.isfinite(longitude)
+    np.testing.assert_array_equal(inside, x**2 / 4 + y**2 < 1)
+    expected = MollweideProj().xy2ang(x[inside], y[inside], lonlat=True)
+    np.testing.assert_allclose(latitude[inside], expected[1], atol=1e-9)
+    wrapped = (longitude[inside] - expected[0] + 180) % 360 - 180
+    np.testing.assert_allclose(wrapped, 0, atol=1e-9)
+
+
+def test_mollweide_has_the_centre_in_the_middle_and_longitude_to_the_left():
+    x, y = Mollweide().forward([0, 90, 270, 0], [0, 0, 0, 90])
+    np.testing.assert_allclose(x, [0, -1, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(y, [0, 0, 0, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "projection",
+    [Mollweide(), Zoom(98.4, 8.4, (-3, 3, -2, 2)), Zoom(2.0, -88.0, (-20, 20, -20, 20))],
+)
+def test_forward_undoes_directions(projection):
+    longitude, latitude = (angle[::20, ::20] for angle in projection.directions())
+    x, y = (value[::20, ::20] for value in centres(projection))
+    inside = np.isfinite(longitude)
+    there = projection.forward(longitude[inside], latitude[inside])
+    np.testing.assert_allclose(there, (x[inside], y[inside]), atol=2e-5)
+
+
+def test_zoom_agrees_with_the_zenithal_equal_area_projection_of_astropy():
+    zoom = Zoom(98.4, 8.4, (-12.0, 10.0, -5.0, 7.0))
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLON-ZEA", "GLAT-ZEA"]
+    wcs.wcs.crval = [zoom.longitude, zoom.latitude]
+    wcs.wcs.cdelt = [-1, 1]
+    x, y = centres(zoom)
+    wcs.wcs.crpix = [1, 1]
+    expected = wcs.wcs_pix2world(x, y, 0)
+    np.testing.assert_allclose(zoom.directions(), expected, atol=1e-9)
+
+
+def test_image_shows_the_pixel_in_each_direction():
+    rng = np.random.default_rng(1)
+    superpixel = np.array([100, 3, 57])
+    values = rng.random((3, 16))
+    sky = np.full((192, 16), np.nan)
+    sky[superpixel] = values
+    projection = Mollweide()
+    image = SkyImage(projection, superpixel, 4).sample(values)
+    longitude, latitude = projection.directions()
+    inside = np.isfinite(longitude)
+    assert np.isnan(image[~inside]).all()
+    pixel = hp.ang2pix(16, longitude[inside], latitude[inside], nest=True, lonlat=True)
+    np.testing.assert_array_equal(image[inside], sky.ravel()[pixel])
+    assert 0.005 < np.isfinite(image[inside]).mean() < 0.03
+
+
+def test_image_of_a_value_for_each_superpixel():
+    superpixel = np.arange(192)
+    image = SkyImage(Mollweide(), superpixel, 4).sample(superpixel)
+    longitude, latitude = Mollweide().directions()
+    assert image[150, 300] == hp.ang2pix(
+        4, longitude[150, 300], latitude[150, 300], nest=True, lonlat=True
+    )
+
+
+@pytest.mark.parametrize(("longitude", "latitude"), [(98.4, 8.4), (0.0, 0.0), (30.0, 90.0)])
+def test_a_patch_is_shown_large_and_whole(longitude, latitude):
+    centre = hp.ang2vec(longitude, latitude, lonlat=True)
+    superpixel = hp.query_disc(32, centre, np.radians(6), nest=True)
+    zoom = choose_projection(superpixel, 32)
+    assert isinstance(zoom, Zoom)
+    assert hp.ang2vec(zoom.longitude, zoom.latitude, lonlat=True) @ centre > np.cos(np.radians(1))
+    image = SkyImage(zoom, superpixel, 32).sample(np.ones(superpixel.size))
+    assert 0.4 < np.isfinite(image).mean() < 0.9
+    # No superpixel reaches the edge of the image.
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    assert np.isnan(edge).all()
+    # Equal area: the share of the image is the share of the sky.
+    left, right, bottom, top = zoom.extent
+    area = superpixel.size * hp.nside2pixarea(32, degrees=True)
+    assert np.isfinite(image).mean() * (right - left) * (top - bottom) == pytest.approx(
+        area, rel=5e-3
+    )
+
+
+def test_much_of_the_sky_and_scattered_superpixels_are_shown_on_the_whole_sky():
+    assert isinstance(choose_projection(np.arange(40), 4), Mollweide)
+    opposite = hp.ang2pix(32, [10, 190], [0, 0], nest=True, lonlat=True)
+    assert isinstance(choose_projection(opposite, 32), Mollweide)
+
+
+def labels(projection):
+    axes = Figure().add_subplot()
+    frame(axes, projection)
+    return {text.get_text(): text.get_position() for text in axes.texts}
+
+
+def test_labels_of_the_whole_sky():
+    places = labels(Mollweide())
+    assert places["300°"][0] == pytest.approx(Mollweide().forward(300, 0)[0])
+    assert places["120°"][0] == pytest.approx(Mollweide().forward(120, 0)[0])
+    assert places["-30°"][1] == pytest.approx(Mollweide().forward(0, -30)[1])
+
+
+def test_labels_of_a_patch_stand_where_their_lines_meet_its_edge():
+    zoom = Zoom(1.0, 38.4, (-3.0, 3.0, -2.0, 2.0))
+    places = labels(zoom)
+    assert {"0°", "358°", "4°", "37°", "40°"} <= set(places)
+    longitude, latitude = zoom.directions()
+    x, _ = centres(zoom)
+    at_zero = np.argmin(np.abs((longitude[0] + 180) % 360 - 180))
+    assert places["0°"][0] == pytest.approx(x[0, at_zero], abs=0.01)
+    assert places["0°"][1] < -2
+    _, y = centres(zoom)
+    at_forty = np.argmin(np.abs(latitude[:, 0] - 40))
+    assert places["40°"][1] == pytest.approx(y[at_forty, 0], abs=0.01)
+    assert places["40°"][0] < -3
+
+
+def test_a_patch_around_a_pole_has_meridians():
+    places = labels(Zoom(2.0, -89.0, (-20.0, 20.0, -20.0, 20.0)))
+    assert {"150°", "180°", "210°"} <= set(places)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from pymcdust.products.scales import is_wide, sequential, symmetric
+
+
+def test_outliers_do_not_set_the_scale_but_show_as_arrows():
+    values = np.concatenate([np.linspace(15, 25, 2000), [1e6, np.nan]])
+    scale = sequential(values, "inferno", logarithmic=False)
+    assert scale.norm.vmin == pytest.approx(15.1, abs=0.02)
+    assert scale.norm.vmax == pytest.approx(24.9, abs=0.02)
+    assert scale.extend == "both"
+
+
+@pytest.mark.parametrize(
+    ("values", "extend"),
+    [([0.0] * 200 + [1.0] * 200, "neither"), ([1.0] * 400 + [2.0], "max"), ([1, 1, 1], "neither")],
+)
+def test_arrows_only_where_there_are_values(values, extend):
+    assert sequential(np.array(values), "inferno", logarithmic=False).extend == extend
+
+
+def test_logarithmic_scale_shows_zero_and_less_at_its_lower_end():
+    values = np.array([-1.0, 0.0, np.nan, 1e-9, *np.geomspace(0.1, 10, 500)])
+    scale = sequential(values, "inferno", logarithmic=True)
+    assert isinstance(scale.norm, LogNorm)
+    clipped = scale.clip(values)
+    assert np.isnan(clipped[2])
+    assert (clipped[[0, 1, 3]] > 0).all()
+    assert scale.norm(clipped[[0, 1, 3]]).max() < 0
+
+
+def test_logarithmic_scale_needs_positive_values():
+    assert not isinstance(sequential(np.array([-1.0, 0.0]), "inferno", True).norm, LogNorm)
+
+
+def test_logarithmic_scale_spans_no_more_than_the_noise_allows():
+    norm = sequential(np.geomspace(1e-12, 1, 1000), "inferno", logarithmic=True).norm
+    assert norm.vmax / norm.vmin == pytest.approx(300)
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+@pytest.mark.parametrize("value", [0.0, 18.0, np.nan])
+def test_a_single_value_has_a_scale(value, logarithmic):
+    scale = sequential(np.full(7, value), "viridis", logarithmic)
+    assert scale.norm.vmin < scale.norm.vmax
+    bar = scale.bar(figure := Figure(), [figure.add_subplot()], "value", vertical=True)
+    assert bar.ax.get_ylabel() == "value"
+
+
+def test_small_differences_do_not_look_large():
+    norm = sequential(np.array([20.0, 20.1]), "inferno", logarithmic=False).norm
+    assert norm.vmax - norm.vmin == pytest.approx(2.0, rel=0.01)
+
+
+def test_zero_is_in_the_middle_of_a_symmetric_scale():
+    scale = symmetric(np.array([-3.0, np.nan, 1.0, 0.5]), "RdBu_r")
+    assert scale.norm.vmin == -scale.norm.vmax
+    assert scale.norm(0.0) == 0.5
+    assert scale.norm.vmax == pytest.approx(3.0, rel=0.05)
+    assert symmetric(np.zeros(3), "RdBu_r").norm.vmax > 0
+
+
+def test_what_is_wide():
+    assert is_wide(np.geomspace(1, 100, 50))
+    assert not is_wide(np.linspace(5, 10, 50))
+    assert not is_wide(np.array([np.nan, -1.0]))

@@ -1,0 +1,297 @@
+import healpy
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from pymcdust.errors import ConfigurationError, FileFormatError
+from pymcdust.physics.bands import K_CMB_TO_MJY_SR
+from pymcdust.sky.surveys import read_cmb, read_emission, read_map, subtract_cmb
+
+NSIDE = 8
+N_PIXELS = 12 * NSIDE**2
+VALUES = np.random.default_rng(0).normal(1.0, 0.3, N_PIXELS).astype(np.float32)
+
+
+def write_map(path, columns=None, unit="MJy/sr", extra=None, **keywords):
+    """Write a map like Planck's; a keyword that is None is left out of the header."""
+    columns = {"I_STOKES": VALUES} if columns is None else columns
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column(
+                name=name,
+                array=values,
+                format="K" if values.dtype.kind == "i" else f"{values[0].size}E",
+                unit=None if name == "PIXEL" else unit,
+            )
+            for name, values in columns.items()
+        ]
+    )
+    header = {
+        "ORDERING": "NESTED",
+        "NSIDE": NSIDE,
+        "COORDSYS": "GALACTIC",
+        "INDXSCHM": "IMPLICIT",
+        **keywords,
+    }
+    for keyword, value in header.items():
+        if value is not None:
+            table.header[keyword] = value
+    fits.HDUList([fits.PrimaryHDU(), *(extra or []), table]).writeto(path)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "map.fits"
+
+
+def test_nested_map(path):
+    survey = read_map(write_map(path))
+    np.testing.assert_array_equal(survey.values, VALUES)
+    assert survey.values.dtype == np.float32
+    assert survey.values.dtype.isnative
+    assert survey.unit == "MJy/sr"
+    assert survey.nside == NSIDE
+
+
+def test_ring_map_equals_healpy(path):
+    ring = VALUES.copy()
+    ring[5] = healpy.UNSEEN
+    survey = read_map(write_map(path, {"I_STOKES": ring}, ORDERING="RING"))
+    expected = VALUES[healpy.nest2ring(NSIDE, np.arange(N_PIXELS))]
+    expected[healpy.ring2nest(NSIDE, 5)] = np.nan
+    np.testing.assert_array_equal(survey.values, expected)
+
+
+@pytest.mark.parametrize("nest", [False, True])
+@pytest.mark.parametrize("partial", [False, True])
+def test_map_written_by_healpy(path, nest, partial):
+    written = VALUES.copy()
+    written[10:300] = healpy.UNSEEN
+    healpy.write_map(
+        path,
+        written,
+        nest=nest,
+        coord="G",
+        column_units="MJy/sr",
+        partial=partial,
+        dtype=np.float64,
+    )
+    expected = healpy.read_map(path, nest=True, dtype=np.float64)
+    expected[expected < -1e30] = np.nan
+    assert np.isnan(expected).sum() == 290
+    np.testing.assert_array_equal(read_map(path).values, expected)
+
+
+def test_column_of_vectors(path):
+    write_map(path, {"I_STOKES": VALUES.reshape(-1, 64)})
+    np.testing.assert_array_equal(read_map(path).values, VALUES)
+
+
+def test_explicit_part_of_the_sky(path):
+    pixel = np.array([700, 3, 55])
+    write_map(
+        path, {"PIXEL": pixel, "I_STOKES": np.array([1, 2, 3], np.float32)}, INDXSCHM="EXPLICIT"
+    )
+    values = read_map(path).values
+    assert values[pixel].tolist() == [1, 2, 3]
+    assert np.isnan(values).sum() == N_PIXELS - 3
+
+
+def test_another_table_may_come_first(path):
+    write_map(path, extra=[fits.BinTableHDU.from_columns([fits.Column("BEAM", "E", array=[1.0])])])
+    np.testing.assert_array_equal(read_map(path).values, VALUES)
+
+
+def test_choice_of_column(path):
+    write_map(path, {"HITS": VALUES + 1, "I_STOKES": VALUES, "II_COV": VALUES + 2})
+    np.testing.assert_array_equal(read_map(path).values, VALUES)
+    np.testing.assert_array_equal(read_map(path, column="HITS").values, VALUES + 1)
+    with pytest.raises(FileFormatError, match="did you mean 'I_STOKES'"):
+        read_map(path, column="I_STOKE")
+
+
+def test_the_only_column_needs_no_name(path):
+    np.testing.assert_array_equal(read_map(write_map(path, {"I_100": VALUES})).values, VALUES)
+
+
+def test_none_of_several_columns_is_the_intensity(path):
+    write_map(path, {"HITS": VALUES, "NOISE": VALUES})
+    with pytest.raises(FileFormatError, match=r"HITS and NOISE.*`column`"):
+        read_map(path)
+
+
+@pytest.mark.parametrize("bad", [healpy.UNSEEN, np.float32(-1.6375e30), np.nan, np.inf])
+def test_bad_pixels_become_nan(path, bad):
+    values = VALUES.copy()
+    values[7] = bad
+    read = read_map(write_map(path, {"I_STOKES": values}, unit="K_CMB")).values
+    assert np.flatnonzero(np.isnan(read)).tolist() == [7]
+
+
+def test_bad_data_of_the_header_becomes_nan(path):
+    values = VALUES.copy()
+    values[7] = -32768
+    read = read_map(write_map(path, {"I_STOKES": values}, BAD_DATA=-32768.0)).values
+    assert np.flatnonzero(np.isnan(read)).tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "unit", "factor"),
+    [
+        ("K_CMB", "K_CMB", 1),
+        ("Kcmb", "K_CMB", 1),
+        ("KCMB", "K_CMB", 1),
+        ("K CMB", "K_CMB", 1),
+        ("uK_CMB", "K_CMB", 1e-6),
+        ("mK_CMB", "K_CMB", 1e-3),
+        ("MJy/sr", "MJy/sr", 1),
+        ("MJY/SR", "MJy/sr", 1),
+        ("MJy sr-1", "MJy/sr", 1),
+        ("MJy sr^-1", "MJy/sr", 1),
+        ("MJy.sr**-1", "MJy/sr", 1),
+        ("[MJy / sr]", "MJy/sr", 1),
+        ("kJy/sr", "MJy/sr", 1e-3),
+    ],
+)
+def test_spellings_of_units(path, spelling, unit, factor):
+    survey = read_map(write_map(path, unit=spelling))
+    assert survey.unit == unit
+    np.testing.assert_allclose(survey.values, VALUES * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spelling", ["mJy/sr", "K", "K_RJ", "mag", "Jy/beam", "MJy", None])
+def test_unknown_units_are_refused(path, spelling):
+    with pytest.raises(FileFormatError, match=r"map\.fits: .*TUNIT.*K_CMB and MJy/sr"):
+        read_map(write_map(path, unit=spelling))
+
+
+def test_given_unit_stands_in_but_does_not_contradict(path, tmp_path):
+    write_map(path, unit="K")
+    assert read_map(path, unit="K_CMB").unit == "K_CMB"
+    with pytest.raises(ConfigurationError, match="unknown unit 'Kelvin'"):
+        read_map(path, unit="Kelvin")
+    stated = write_map(tmp_path / "stated.fits", unit="K_CMB")
+    with pytest.raises(FileFormatError, match="is 'K_CMB', but 'MJy/sr' was expected"):
+        read_map(stated, unit="MJy/sr")
+
+
+def test_release_stands_in_for_unit_and_frame(path, tmp_path):
+    write_map(path, unit=None, COORDSYS=None)
+    np.testing.assert_allclose(read_emission(path, "857", NSIDE, release="PR3"), VALUES)
+    np.testing.assert_allclose(
+        read_emission(path, "353", NSIDE, release="PR2"), VALUES * K_CMB_TO_MJY_SR["353"], rtol=1e-6
+    )
+    with pytest.raises(FileFormatError, match="no TUNIT"):
+        read_emission(path, "857", NSIDE, release="PR4")
+    with pytest.raises(ConfigurationError, match="unknown release 'PR1'"):
+        read_emission(path, "857", NSIDE, release="PR1")
+    in_kelvin = write_map(tmp_path / "kelvin.fits", unit="K_CMB")
+    with pytest.raises(FileFormatError, match="'MJy/sr' was expected"):
+        read_emission(in_kelvin, "857", NSIDE, release="PR3")
+    write_map(tmp_path / "equatorial.fits", COORDSYS="C")
+    with pytest.raises(FileFormatError, match="COORDSYS is 'C'"):
+        read_emission(tmp_path / "equatorial.fits", "857", NSIDE, release="PR3")
+
+
+@pytest.mark.parametrize("frame", ["G", "GALACTIC", "Galactic"])
+def test_galactic_frame(path, frame):
+    np.testing.assert_array_equal(read_map(write_map(path, COORDSYS=frame)).values, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "match"),
+    [
+        ({"COORDSYS": "C"}, "COORDSYS is 'C'; the frame must be Galactic"),
+        ({"COORDSYS": "E"}, "COORDSYS is 'E'"),
+        ({"COORDSYS": None}, "COORDSYS is absent"),
+        ({"ORDERING": None}, "ORDERING is absent; it must be NESTED or RING"),
+        ({"ORDERING": "NUNIQ"}, "ORDERING is 'NUNIQ'"),
+        ({"NSIDE": 7}, "NSIDE is 7"),
+        ({"NSIDE": 16}, "holds 768 pixels; nside 16 has 3072"),
+        ({"NSIDE": None}, "no binary table with the keyword NSIDE"),
+        ({"INDXSCHM": "EXPLICIT"}, "there is no column PIXEL"),
+        ({"INDXSCHM": "SPARSE"}, "unknown INDXSCHM 'SPARSE'"),
+    ],
+)
+def test_headers_that_are_refused(path, keywords, match):
+    write_map(path, **keywords)
+    with pytest.raises(FileFormatError, match=rf"map\.fits: .*{match}"):
+        read_map(path)
+
+
+@pytest.mark.parametrize(
+    ("pixel", "match"), [([1, 2, 768], "leave the range"), ([1, 2, 2], "more than once")]
+)
+def test_impossible_explicit_indices(path, pixel, match):
+    columns = {"PIXEL": np.array(pixel), "I_STOKES": np.ones(3, np.float32)}
+    write_map(path, columns, INDXSCHM="EXPLICIT")
+    with pytest.raises(FileFormatError, match=match):
+        read_map(path)
+
+
+@pytest.mark.parametrize("keep", [0, 1000, 5000, 6000, 7000, 8000])
+def test_file_cut_short(path, keep):
+    content = write_map(path).read_bytes()
+    assert len(content) > 8000
+    path.write_bytes(content[:keep])
+    with pytest.raises(FileFormatError, match=r"map\.fits: .*cut short"):
+        read_map(path)
+
+
+def test_compressed_file(tmp_path):
+    path = write_map(tmp_path / "map.fits.gz")
+    np.testing.assert_array_equal(read_map(path).values, VALUES)
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.5, 0.99])
+def test_compressed_file_cut_short(tmp_path, keep):
+    path = write_map(tmp_path / "map.fits.gz")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(FileFormatError, match="cut short"):
+        read_map(path)
+
+
+def test_no_file(path):
+    with pytest.raises(FileFormatError, match="there is no such file"):
+        read_map(path)
+
+
+def test_emission_in_kelvin_is_converted_and_rebinned(path):
+    write_map(path, unit="uK_CMB")
+    expected = healpy.ud_grade(VALUES.astype(float), 2, order_in="NESTED", order_out="NESTED")
+    emission = read_emission(path, "217", 2)
+    np.testing.assert_allclose(emission, expected * 483.690e-6, rtol=1e-6)
+
+
+def test_emission_is_never_refined(path):
+    with pytest.raises(FileFormatError, match="nside 8 is coarser than the sky's nside 16"):
+        read_emission(write_map(path), "857", 16)
+
+
+def test_band_without_factor_cannot_be_in_kelvin(path):
+    with pytest.raises(FileFormatError, match="band 2998 is in K_CMB"):
+        read_emission(write_map(path, unit="K_CMB"), "2998", NSIDE)
+
+
+def test_cmb_must_be_in_kelvin(path):
+    with pytest.raises(FileFormatError, match="must be in K_CMB, not MJy/sr"):
+        read_cmb(write_map(path), NSIDE)
+
+
+@pytest.mark.parametrize("band", ["217", "353", "545", "857"])
+def test_planted_dust_and_cmb_come_back(tmp_path, band):
+    rng = np.random.default_rng(4)
+    dust, cmb = rng.uniform(0.1, 2.0, N_PIXELS), rng.normal(0, 1e-4, N_PIXELS)
+    factor = {"217": 483.690, "353": 287.450, "545": 58.0356, "857": 2.2681}[band]
+    observed = (dust / factor + cmb).astype(np.float32)
+    emission = write_map(tmp_path / "emission.fits", {"I_STOKES": observed}, unit="K_CMB")
+    ring = healpy.reorder(cmb * 1e6, n2r=True).astype(np.float32)
+    cmb_file = write_map(tmp_path / "cmb.fits", {"I": ring}, unit="uK_CMB", ORDERING="RING")
+    found = subtract_cmb(read_emission(emission, band, NSIDE), read_cmb(cmb_file, NSIDE), band)
+    np.testing.assert_allclose(found, dust, rtol=1e-6)
+
+
+def test_band_without_factor_keeps_its_emission():
+    np.testing.assert_array_equal(subtract_cmb(VALUES, np.ones(N_PIXELS), "2998"), VALUES)
