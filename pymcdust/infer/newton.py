@@ -50,6 +50,18 @@ class Optimum:
         """Whether each block has converged, (block,)."""
         return self.gain <= TOLERANCE
 
+    def replace_where_better(self, blocks: np.ndarray, other: "Optimum") -> None:
+        """Take over the blocks in which another search, of `blocks` alone, ended higher.
+
+        A search that has converged is preferred to one that has not.
+        """
+        rise = other.evaluation.log_posterior - self.evaluation.log_posterior[blocks]
+        better = np.where(other.converged == self.converged[blocks], rise > 0, other.converged)
+        self.iterations[blocks] += other.iterations
+        self.theta[blocks[better]] = other.theta[better]
+        self.gain[blocks[better]] = other.gain[better]
+        _assign(self.evaluation, blocks[better], other.evaluation, better)
+
 
 def maximise(
     evaluate: Callable[[np.ndarray, np.ndarray], Evaluation],

@@ -57,6 +57,11 @@ class Parameter:
                 f"a parameter {self.tying} takes a Prior, not {self.prior!r}; "
                 "to hold it at a number, write fixed(number)"
             )
+        elif self.prior.transform is not None:
+            raise ModelError(
+                f"the prior {self.prior} is a transformed one, whose density is that of another "
+                "variable; write the distribution itself, such as LogNormal for exp of a Normal"
+            )
         elif self.prior.dims is not None:
             raise ModelError(
                 f"the prior {self.prior} names dimensions; leave them out: they follow from the "
@@ -77,6 +82,10 @@ class Parameter:
     def for_each_band(self) -> "Parameter":
         """Return the same declaration with a value for each band."""
         return replace(self, by_band=True)
+
+    def centred(self) -> "Parameter":
+        """Return the same declaration with every prior in its centred form."""
+        return replace(self, prior=_centred(self.prior)) if self.free else self
 
     def create(self, name: str) -> Any:
         """Create the variable of this parameter in the PyMC model that is being built."""
@@ -135,6 +144,16 @@ def over_sky(prior: Prior, unit: str = "") -> Parameter:
 def fixed(value: float, unit: str = "") -> Parameter:
     """Declare a parameter that is held at a number."""
     return Parameter(value, "fixed", unit)
+
+
+def _centred(prior: Prior) -> Prior:
+    prior = deepcopy(prior)
+    prior.centered = True
+    prior.parameters = {
+        name: _centred(value) if isinstance(value, Prior) else value
+        for name, value in prior.parameters.items()
+    }
+    return prior
 
 
 def is_root(prior: Prior) -> bool:

@@ -10,7 +10,7 @@ import pymc.dims as pmd
 import xarray as xr
 
 from pymcdust.errors import ModelError, unknown
-from pymcdust.modeling.parameter import Parameter, describe_prior
+from pymcdust.modeling.parameter import Parameter, Prior, describe_prior
 from pymcdust.physics.bands import BANDS
 from pymcdust.physics.emission import emissivity
 
@@ -97,6 +97,41 @@ class VoxelMBB:
     def free_parameters(self) -> dict[str, Parameter]:
         """The declarations of the parameters that are inferred, by name."""
         return {name: p for name, p in self.parameters.items() if p.free}
+
+    def centred(self) -> "VoxelMBB":
+        """Return the model with every hierarchical prior in its centred form.
+
+        The maximum of a density depends on what it is a density of: the temperature itself, or its
+        distance from the mean in units of the scatter. A MAP fit speaks of the former.
+        """
+        return type(self)(**{name: getattr(self, name).centred() for name in PARAMETERS})
+
+    def prior_of(self, variable: str) -> Prior | None:
+        """Return the prior of a PyMC variable of the model, such as ``temperature_mu``."""
+        for name, parameter in self.free_parameters.items():
+            prior = parameter.prior
+            words = (
+                variable.removeprefix(name).split("_")[1:] if variable.startswith(name) else [""]
+            )
+            for word in words:
+                prior = prior.parameters.get(word) if isinstance(prior, Prior) else None
+            if isinstance(prior, Prior):
+                return prior
+        return None
+
+    @property
+    def couples_superpixels(self) -> bool:
+        """Whether superpixels share parameters, so that they cannot be fitted one by one."""
+        priors = [(p.prior, p.dims) for p in self.free_parameters.values()]
+        for prior, dims in priors:
+            if "superpixel" not in dims:
+                return True
+            priors.extend(
+                (value, value.dims or ())
+                for value in prior.parameters.values()
+                if isinstance(value, Prior)
+            )
+        return False
 
     def n_free(self, n_voxel: int, n_band: int = len(BANDS)) -> int:
         """Return how many values are inferred for one superpixel, not counting the sky's."""

@@ -39,6 +39,9 @@ CARDS: dict[str, tuple[str, str]] = {
     "model_definition": ("MODELDEF", "its declaration, as JSON"),
     "pymcdust_version": ("PYMCDUST", "version of the package"),
     "reddening_unit": ("REDDUNIT", "unit of the reddening"),
+    "files": ("FILES", "inputs and their checksums, as JSON"),
+    "versions": ("VERSIONS", "of the software, as JSON"),
+    "configuration": ("CONFIG", "of the preparation, as JSON"),
 }
 
 
@@ -269,10 +272,11 @@ def _table_header(fit: xr.Dataset, name: str, nside: int, row: np.ndarray) -> fi
     header["BAD_DATA"] = (hp.UNSEEN, "value of pixels without data")
     header["LONGSTRN"] = ("OGIP 1.0", "long strings use CONTINUE")
     for attribute, (keyword, comment) in CARDS.items():
-        header[keyword] = _printable(fit.attrs.get(attribute, ""))
-        header.comments[keyword] = comment
+        if attribute in fit.attrs:
+            header[keyword] = _printable(fit.attrs[attribute])
+            header.comments[keyword] = comment
     rest = {key: fit.attrs[key] for key in fit.attrs if key not in CARDS and key not in GRID}
-    header["PROVENAN"] = _printable(json.dumps(rest, default=_plain))
+    header["PROVENAN"] = _printable(rest)
     edges = fit["distance_edge"]
     if edges.dims == ("voxel_edge",):
         for number, edge in enumerate(edges.values):
@@ -280,12 +284,14 @@ def _table_header(fit: xr.Dataset, name: str, nside: int, row: np.ndarray) -> fi
     return header
 
 
-def _printable(text: object) -> str:
-    r"""Return a text as FITS headers allow it: printable ASCII, the rest escaped as in JSON.
+def _printable(value: Any) -> str:
+    r"""Return a text, or other values as JSON, in the printable ASCII that FITS headers allow.
 
-    An apostrophe is escaped too: astropy may break a long string between the two halves of a
-    doubled one, which other readers take for the end. JSON means the same as before.
+    The rest is escaped as in JSON. An apostrophe is escaped too: astropy may break a long string
+    between the two halves of a doubled one, which other readers take for the end. JSON means the
+    same as before.
     """
+    text = value if isinstance(value, str) else json.dumps(value, default=_plain)
     allowed = {chr(code) for code in range(32, 127)} - {"'"}
     return "".join(
         letter
@@ -295,7 +301,7 @@ def _printable(text: object) -> str:
         else "\\u0027"
         if letter == "'"
         else json.dumps(letter)[1:-1]
-        for letter in str(text)
+        for letter in text
     )
 
 

@@ -25,7 +25,7 @@ PRIOR_DOMINATED = 0.7
 PANEL_WIDTH = 3.4  # [inch]
 DOTS_PER_INCH = 200
 
-_PRIOR_COLOURS = ("0.80", "0.62")
+_PRIOR_COLOURS = ("0.76", "0.58")
 _FAILED_COLOURS = ("0.20", "0.45")
 _STRIPE = 9  # [image points]
 
@@ -163,7 +163,8 @@ def plot_emission(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
                 panel.set_title(title, fontsize=10)
     panel = figure.add_subplot(grid[bands, 1])
     ratio = chi2_per_datum(fit).values
-    scale = sequential(ratio, "viridis", is_wide(ratio))
+    # Unlike emission, chi2 is positive without noise: all of its range means something.
+    scale = sequential(ratio, "viridis", is_wide(ratio), largest_ratio=1e6)
     _draw_panel(panel, sky_image, ratio, scale)
     scale.bar(figure, [panel], r"$\chi^2$ per datum", vertical=True)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 #: Fill of the sky where there are no data.
-NO_DATA_COLOUR = "0.92"
+NO_DATA_COLOUR = "0.88"
 
 #: Image points along the longer side of a panel.
 RESOLUTION = 800

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from pymcdust.products.projection import NO_DATA_COLOUR
 
 #: Percentiles of the values at which a scale ends.
-PERCENTILES = (1.0, 99.0)
+PERCENTILES = (2.0, 98.0)
 
 #: A logarithmic scale spans no more than this: what is fainter by more is noise.
 LARGEST_RATIO = 300.0
@@ -66,9 +66,10 @@ class Scale:
         bar.outline.set_linewidth(0.5)
         axis = bar.ax.yaxis if vertical else bar.ax.xaxis
         if isinstance(self.norm, LogNorm):
-            # Few decades need ticks between their powers of ten.
+            # The fewer decades, the more ticks between the powers of ten.
             decades = np.log10(self.norm.vmax / self.norm.vmin)
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+            ticks = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 3 else (1,)
+            axis.set_major_locator(LogLocator(subs=ticks))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())
         else:
@@ -82,7 +83,9 @@ def is_wide(values: np.ndarray) -> bool:
     return bool(high > LOGARITHMIC_RATIO * max(low, high / LARGEST_RATIO))
 
 
-def sequential(values: np.ndarray, colours: str, logarithmic: bool) -> Scale:
+def sequential(
+    values: np.ndarray, colours: str, logarithmic: bool, largest_ratio: float = LARGEST_RATIO
+) -> Scale:
     """Return a scale for values that grow.
 
     Parameters
@@ -93,6 +96,8 @@ def sequential(values: np.ndarray, colours: str, logarithmic: bool) -> Scale:
         Name of a colour map.
     logarithmic : bool
         Whether the scale is logarithmic, if there are positive values at all.
+    largest_ratio : float
+        The most that a logarithmic scale spans.
 
     Returns
     -------
@@ -101,7 +106,7 @@ def sequential(values: np.ndarray, colours: str, logarithmic: bool) -> Scale:
     """
     low, high = _limits(values)
     if logarithmic and high > 0:
-        low = max(low, high / LARGEST_RATIO)
+        low = max(low, high / largest_ratio)
         low, high = (low, high) if high > 1.001 * low else (low / 1.1, high * 1.1)
         norm = LogNorm(low, high)
     else:

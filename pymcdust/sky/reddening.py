@@ -184,14 +184,12 @@ def _interpolation(
     upper = np.clip(above, 0, len(slices) - 1)
     lower = np.clip(above - 1, 0, None)
     between = upper > lower
+    # Beyond the last slice both are that slice, which then has all the weight.
     gap = np.where(between, slices[upper] - slices[lower], 1.0)
     upper_weight = np.where(between, (modulus - slices[lower]) / gap, 0.0)
     lower_weight = 1.0 - upper_weight
     near = above == 0
     lower_weight[near] = 10.0 ** (0.2 * (modulus[near] - slices[0]))
-    far = above == len(slices)
-    lower[far] = upper[far]
-    upper_weight[far], lower_weight[far] = 0.0, 1.0
     return lower, upper, lower_weight.astype(np.float32), upper_weight.astype(np.float32)
 
 

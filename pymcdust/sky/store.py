@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+import warnings
 from pathlib import Path
 
 import xarray as xr
@@ -42,9 +43,7 @@ def write_store(
     path = Path(path)
     if path.exists():
         _refuse_overwriting(path, overwrite)
-    # Encodings of the store that a lazy dataset came from would fight with ours.
-    dataset = dataset.drop_encoding()
-    dataset.attrs = {**dataset.attrs, INVENTORY: sorted(map(str, dataset.variables))}
+    dataset = dataset.assign_attrs({INVENTORY: sorted(map(str, dataset.variables))})
     encoding = {
         name: {
             "chunks": tuple(
@@ -95,13 +94,16 @@ def open_store(path: str | Path) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise FileFormatError(f"{path}: not a Zarr 3 store, it has no zarr.json")
     try:
-        group = zarr.open_group(path, mode="r")
-        arrays = dict(group.arrays())
+        with warnings.catch_warnings():
+            # An array that has lost its metadata: said below, as an error.
+            warnings.filterwarnings("ignore", "Object at", UserWarning)
+            group = zarr.open_group(path, mode="r")
+            arrays = dict(group.arrays())
+            dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+        lost = [name for name in group.attrs.get(INVENTORY, []) if name not in arrays]
         missing = {
             name: array.nchunks - array.nchunks_initialized for name, array in arrays.items()
         }
-        lost = [name for name in group.attrs.get(INVENTORY, []) if name not in arrays]
-        dataset = xr.open_zarr(path, chunks=None, consolidated=False)
     # Zarr raises whatever its JSON, its codecs and its node classes raise.
     except Exception as error:
         raise FileFormatError(f"{path}: cut short or not a Zarr 3 group ({error})") from error

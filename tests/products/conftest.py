@@ -62,7 +62,8 @@ def sky_of_noise(superpixels, edges=(0.0, 0.5, 2.0), nside=16, superpixel_nside=
             "ordering": "nested",
             "frame": "galactic",
             "reddening_unit": "bayestar19",
-            "provenance": {"files": {"it's-a-long-name.h5": "sha256:" + 40 * "0af'"}},
+            "files": '{"it\'s-a-long-name.h5": {"sha256": "' + 40 * "0af'" + '"}}',
+            "superpixels_kept": np.int64(6),
         },
     )
 

@@ -67,6 +67,7 @@ def test_healpy_reads_the_right_direction(fit, sky, tmp_path):
 
 def test_header(fit, sky, tmp_path):
     fit.attrs["reddening_unit"] = "mag × 10"
+    fit.attrs["seeds"] = np.array([1, 2])
     path, emission, *_ = export_maps(fit, sky, tmp_path)
     _, header = read_columns(path)
     assert [header[key] for key in ("NSIDE", "ORDERING", "COORDSYS", "PIXTYPE", "INDXSCHM")] == [
@@ -82,7 +83,11 @@ def test_header(fit, sky, tmp_path):
     assert json.loads(header["MODELDEF"]) == json.loads(fit.attrs["model_definition"])
     assert header["PYMCDUST"] == "0.1.0"
     assert header["REDDUNIT"] == "mag \\u00d7 10"
-    assert json.loads(header["PROVENAN"]) == {"provenance": sky.attrs["provenance"]}
+    assert json.loads(header["FILES"]) == json.loads(sky.attrs["files"])
+    assert json.loads(header["PROVENAN"]) == {"superpixels_kept": 6, "seeds": [1, 2]}
+    # Readers differ in how they join an apostrophe, doubled and cut in two.
+    assert "'" not in header["FILES"]
+    assert "VERSIONS" not in header
     assert header["FIXED offset"] == 0.3
     assert header["FLAG 2"] == "at_bound"
     _, header = read_columns(emission)

@@ -177,6 +177,7 @@ def test_rho_and_beta_have_as_many_panels_as_values(make_fit, sky, tying, count)
 def test_emission(make_fit, sky):
     sky["valid"][7] = False
     fit = make_fit(sky).isel(superpixel=slice(None, None, -1))
+    fit["chi2"][3] = 0.0
     figure = plot_emission(fit, sky)
     axes = panels(figure)
     assert len(axes) == 16

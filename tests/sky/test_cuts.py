@@ -1,7 +1,7 @@
 import healpy
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -17,6 +17,7 @@ def test_the_papers_slices():
     np.testing.assert_allclose(edges_from_slices([39, 72, 32]), [0, 0.596, 3.758], atol=5e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(-5, 130), st.integers(-5, 200), st.integers(-3, 60))
 def test_slices_are_a_python_range(start, stop, step):
     chosen = list(range(start, stop, step)) if step > 0 else []
@@ -81,6 +82,7 @@ def test_mean_over_children_agrees_with_healpy(nside):
     np.testing.assert_allclose(mean_over_children(values, nside), expected, rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, 48, elements=st.sampled_from([np.nan, 0.0, 1.0, 5.0])))
 def test_mean_over_children_leaves_out_what_is_not_observed(values):
     mean = mean_over_children(values, 1)

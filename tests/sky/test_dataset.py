@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -218,11 +220,32 @@ def test_truncated_metadata_is_noticed(tmp_path, name):
         open_sky(tmp_path / "sky.zarr")
 
 
-def test_lost_metadata_is_noticed(tmp_path):
+@pytest.mark.parametrize("name", ["emission", "frequency"])
+def test_lost_array_is_noticed(tmp_path, name):
+    save_sky(make_sky(), tmp_path / "sky.zarr")
+    shutil.rmtree(tmp_path / "sky.zarr" / name)
+    with pytest.raises(FileFormatError, match=f"array {name} is missing"):
+        open_sky(tmp_path / "sky.zarr")
+
+
+def test_lost_metadata_of_an_array_is_noticed(tmp_path):
     save_sky(make_sky(), tmp_path / "sky.zarr")
     (tmp_path / "sky.zarr/emission/zarr.json").unlink()
-    with pytest.raises(FileFormatError, match="emission"):
+    with pytest.raises(FileFormatError, match="array emission is missing"):
         open_sky(tmp_path / "sky.zarr")
+
+
+def test_chunks_of_zeros_are_written(tmp_path):
+    """Zarr leaves them out by default, and they would then look lost."""
+    sky = make_sky(
+        1,
+        reddening=np.zeros((1, 16, 1)),
+        emission=np.zeros((1, 16, 5)),
+        distance_edge=[0.0, 1.0],
+        superpixel=[0],
+    )
+    save_sky(sky, tmp_path / "sky.zarr")
+    xr.testing.assert_identical(open_sky(tmp_path / "sky.zarr").load(), sky)
 
 
 def test_fault_of_a_store_names_the_store(tmp_path):

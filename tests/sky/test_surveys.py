@@ -230,10 +230,10 @@ def test_impossible_explicit_indices(path, pixel, match):
         read_map(path)
 
 
-@pytest.mark.parametrize("keep", [0, 1000, 5000, 6000, 7000, 8000])
+@pytest.mark.parametrize("keep", [0, 1000, 5000, 6000, 8000, 10000])
 def test_file_cut_short(path, keep):
     content = write_map(path).read_bytes()
-    assert len(content) > 8000
+    assert len(content) > 10000
     path.write_bytes(content[:keep])
     with pytest.raises(FileFormatError, match=r"map\.fits: .*cut short"):
         read_map(path)

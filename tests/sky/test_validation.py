@@ -1,9 +1,10 @@
 import re
 import tracemalloc
 
+import healpy
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymcdust.errors import SkyError
@@ -107,10 +108,9 @@ def test_number_of_pixels(sky):
     refused(sky.assign_attrs(nside=32), "16 pixels in each superpixel", "= 64")
 
 
+@settings(deadline=None)
 @given(st.integers(-10, 2**31))
 def test_is_nside_agrees_with_healpy(value):
-    import healpy
-
     assert is_nside(value) == (value > 0 and bool(healpy.isnsideok(value, nest=True)))
 
 
