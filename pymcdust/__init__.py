@@ -1,17 +1,29 @@
 """pymcdust: the temperature of interstellar dust in three dimensions."""
 
 from pymcdust import models
+from pymcdust.infer.engine import fit_map
+from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
 from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.sky.compression import compress
+from pymcdust.sky.dataset import build_sky, open_sky, save_sky
+from pymcdust.sky.prepare import prepare_sky
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Prior",
     "VoxelMBB",
+    "build_sky",
+    "compress",
+    "fit_map",
     "fixed",
     "models",
+    "open_sky",
     "over_sky",
     "per_superpixel",
     "per_voxel",
+    "prepare_sky",
+    "save_sky",
+    "simulate_sky",
 ]

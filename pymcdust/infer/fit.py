@@ -11,7 +11,7 @@ from pymcdust.infer.laplace import LaplaceApproximation, laplace_approximation
 from pymcdust.infer.newton import Optimum, maximise
 from pymcdust.modeling.parameter import log_peak, prior_sd, prior_statistic
 from pymcdust.modeling.voxel_mbb import VoxelMBB
-from pymcdust.physics.emission import emissivity
+from pymcdust.sky.compression import chi_square
 
 #: Where the published fits start (Zelko et al. 2022, published code).
 START: dict[str, float] = {"temperature": 18.8, "beta": 1.53, "rho": 1e-4, "offset": 0.5}
@@ -138,7 +138,7 @@ def _to_dataset(
         return np.broadcast_to(values, (n_superpixel,)).copy()
 
     values = {name: xr.Variable(*variables[name][:2]) for name in model.parameters}
-    chi2 = _chi2(rows, values)
+    chi2 = chi_square(rows, values)
     peak = sum(_peak(model, slot) for slot in posterior.slots)
     block_chi2 = chi2 if posterior.by_superpixel else chi2.sum()
     few = rows.n_data.values < model.n_free(rows.sizes["voxel"], rows.sizes["band"])
@@ -184,15 +184,3 @@ def _peak(model: VoxelMBB, slot: Slot) -> float:
     """Return the highest log prior that one block can have for one variable."""
     prior = model.prior_of(slot.name)
     return float(np.mean(log_peak(prior)) * (slot.stop - slot.start)) if prior else 0.0
-
-
-def _chi2(rows: xr.Dataset, values: dict[str, xr.Variable]) -> np.ndarray:
-    """Return the chi-square of every superpixel at the given parameters, (superpixel,)."""
-    offset = values.pop("offset")
-    per_reddening = emissivity(rows.frequency.variable, **values)
-    mu = (
-        xr.dot(rows.reddening.variable, per_reddening, dim="voxel")
-        + rows.intercept.variable * offset
-    )
-    misfit = ((mu - rows.emission.variable) / rows.sigma.variable) ** 2
-    return (misfit.sum(("pixel", "band")) + rows.chi2_floor.variable.sum("band")).values

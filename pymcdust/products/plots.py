@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pymcdust.errors import ConfigurationError, unknown
+from pymcdust.errors import ConfigurationError, ResultError, unknown
 from pymcdust.products.projection import NO_DATA_COLOUR, SkyImage, choose_projection, frame
 from pymcdust.products.reconstruction import observed, reconstruct, require
 from pymcdust.products.scales import Scale, is_wide, sequential, symmetric
@@ -243,9 +243,14 @@ def save_plots(
 
 
 def distance_ranges(dataset: xr.Dataset) -> list[str]:
-    """Return the distance range of each voxel in words, such as ``0.5-2 kpc``.
+    """Return the distance range of each voxel in words, such as ``0.5–2 kpc``.
 
     Where the edges differ between superpixels, the range is that of their medians.
+
+    Examples
+    --------
+    >>> distance_ranges(xr.Dataset({"distance_edge": ("voxel_edge", [0.0, 0.841, 3.758])}))
+    ['0–0.841 kpc', '0.841–3.76 kpc']
     """
     edges = dataset["distance_edge"]
     about = ""
@@ -265,6 +270,8 @@ def _is_fixed(variable: xr.DataArray) -> bool:
 
 
 def _sky_image(dataset: xr.Dataset) -> SkyImage:
+    if "superpixel_nside" not in dataset.attrs:
+        raise ResultError("what is to be drawn lacks the attribute superpixel_nside")
     superpixel, nside = dataset["superpixel"].values, int(dataset.attrs["superpixel_nside"])
     return SkyImage(choose_projection(superpixel, nside), superpixel, nside)
 

@@ -199,6 +199,13 @@ def choose_projection(superpixel: np.ndarray, superpixel_nside: int) -> Projecti
     Mollweide or Zoom
         A zoom if they cover less than `PATCH_COVERAGE` of the sky and lie within `PATCH_RADIUS`
         of their centre.
+
+    Examples
+    --------
+    >>> choose_projection(np.arange(192), superpixel_nside=4)
+    Mollweide(extent=(-2.0, 2.0, -1.0, 1.0))
+    >>> round(choose_projection(np.array([5908]), superpixel_nside=32).longitude, 4)  # Cepheus
+    98.4375
     """
     superpixel = np.asarray(superpixel)
     if superpixel.size >= PATCH_COVERAGE * hp.nside2npix(superpixel_nside):

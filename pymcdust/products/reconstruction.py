@@ -186,6 +186,8 @@ def match(fit: xr.Dataset, sky: xr.Dataset) -> np.ndarray:
     """
     require(fit, PARAMETERS)
     for name in GRID:
+        if name not in fit.attrs:
+            raise ResultError(f"the fit lacks the attribute {name}; needed are {listing(GRID)}")
         if fit.attrs.get(name) != sky.attrs.get(name):
             raise ResultError(
                 f"the fit has {name} {fit.attrs.get(name)!r}, the sky {sky.attrs.get(name)!r}; "

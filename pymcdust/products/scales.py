@@ -69,7 +69,7 @@ class Scale:
             # The fewer decades, the more ticks between the powers of ten.
             decades = np.log10(self.norm.vmax / self.norm.vmin)
             ticks = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 3 else (1,)
-            axis.set_major_locator(LogLocator(subs=ticks))
+            axis.set_major_locator(MaxNLocator(5) if decades < 0.5 else LogLocator(subs=ticks))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())
         else:

@@ -7,10 +7,12 @@ triangle has one row for each voxel and one for the offset, whatever the number 
 remains of I is a constant of the chi-square.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import xarray as xr
+
+from pymcdust.physics.emission import emissivity
 
 #: Rows taken into the triangle at a time: their columns then stay in the processor's cache.
 BLOCK_ROWS = 128
@@ -68,6 +70,30 @@ def compress(sky: xr.Dataset) -> xr.Dataset:
         return sky
     blocks = [_compress_block(sky.isel(superpixel=block)) for block in superpixel_blocks(sky)]
     return xr.concat(blocks, "superpixel", data_vars="minimal", coords="minimal", join="exact")
+
+
+def chi_square(rows: xr.Dataset, values: Mapping[str, xr.Variable]) -> np.ndarray:
+    """Return the chi-square of every superpixel (Eq. 8, Zelko et al. 2022).
+
+    Parameters
+    ----------
+    rows : xarray.Dataset
+        Rows of data, of the pixels or compressed.
+    values : mapping of xarray.Variable
+        `temperature` [K], `beta`, `rho` [1/mag] and `offset` [MJy/sr], with any of the dimensions
+        superpixel, voxel and (the offset) band.
+
+    Returns
+    -------
+    (superpixel,) array
+        Over all valid pixels and bands, whether compressed or not.
+    """
+    dust = {name: value for name, value in values.items() if name != "offset"}
+    spectrum = emissivity(rows.frequency.variable, **dust)
+    mu = xr.dot(rows.reddening.variable, spectrum, dim="voxel")
+    mu = mu + rows.intercept.variable * values["offset"]
+    misfit = ((mu - rows.emission.variable) / rows.sigma.variable) ** 2
+    return (misfit.sum(("pixel", "band")) + rows.chi2_floor.variable.sum("band")).values
 
 
 def superpixel_blocks(sky: xr.Dataset, block_values: int = BLOCK_VALUES) -> Iterator[slice]:

@@ -272,6 +272,12 @@ def test_a_fit_that_lacks_a_variable(fit, name):
         plot_parameter_maps(fit.drop_vars(name))
 
 
+def test_a_fit_that_lacks_its_resolution(fit):
+    del fit.attrs["superpixel_nside"]
+    with pytest.raises(ResultError, match="lacks the attribute superpixel_nside"):
+        plot_temperature(fit)
+
+
 def test_global_state_of_matplotlib_stays_untouched(make_fit, sky):
     before = dict(rcParams)
     plot_temperature(make_fit(sky))

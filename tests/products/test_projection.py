@@ -138,6 +138,14 @@ def test_labels_of_a_patch_stand_where_their_lines_meet_its_edge():
     assert places["40°"][0] < -3
 
 
+def test_no_label_of_a_patch_stands_beside_its_edges():
+    left, right, bottom, top = extent = (-6.0, 6.0, -3.0, 3.0)
+    places = labels(Zoom(1.0, 80.0, extent)).values()
+    assert len(places) > 5
+    for x, y in places:
+        assert (y < bottom and left < x < right) or (x < left and bottom < y < top)
+
+
 def test_a_patch_around_a_pole_has_meridians():
     places = labels(Zoom(2.0, -89.0, (-20.0, 20.0, -20.0, 20.0)))
     assert {"150°", "180°", "210°"} <= set(places)

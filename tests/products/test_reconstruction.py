@@ -156,6 +156,13 @@ def test_another_grid(fit, sky, name, value):
         reconstruct(fit, sky.assign_attrs({name: value}))
 
 
+def test_fit_that_lacks_an_attribute(fit, sky):
+    for dataset in (fit, sky):
+        del dataset.attrs["nside"]
+    with pytest.raises(ResultError, match="lacks the attribute nside"):
+        reconstruct(fit, sky)
+
+
 def test_other_voxels(fit, sky):
     with pytest.raises(ResultError, match="2 voxels, the sky 1"):
         reconstruct(fit, sky.isel(voxel=[0]))

@@ -52,6 +52,19 @@ def test_a_single_value_has_a_scale(value, logarithmic):
     assert bar.ax.get_ylabel() == "value"
 
 
+@pytest.mark.parametrize("ratio", [1.1, 3, 10, 100, 1e5])
+def test_a_logarithmic_bar_has_some_ticks_with_plain_numbers(ratio):
+    values = np.geomspace(0.7, 0.7 * ratio, 1000)
+    scale = sequential(values, "viridis", logarithmic=True, largest_ratio=1e9)
+    figure = Figure()
+    axis = scale.bar(figure, [figure.add_subplot()], "value", vertical=False).ax.xaxis
+    low, high = scale.norm.vmin, scale.norm.vmax
+    ticks = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+    assert 3 <= len(ticks) <= 8
+    assert axis.get_major_formatter()(0.2) == "0.2"
+    assert len(axis.get_minorticklocs()) == 0
+
+
 def test_small_differences_do_not_look_large():
     norm = sequential(np.array([20.0, 20.1]), "inferno", logarithmic=False).norm
     assert norm.vmax - norm.vmin == pytest.approx(2.0, rel=0.01)

@@ -1,0 +1,278 @@
+"""The command line: parse, call, show progress."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import xarray as xr
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from pymcdust.errors import PymcdustError
+
+app = typer.Typer(
+    help="The temperature of interstellar dust in three dimensions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+SkyPath = Annotated[Path, typer.Argument(metavar="SKY", help="a sky (Zarr)")]
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="a fit (Zarr)")]
+ModelName = Annotated[
+    str, typer.Option(help="a model of the gallery, or a Python file that defines one")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there already")]
+Seed = Annotated[int, typer.Option(help="seed of everything random")]
+
+
+class FigureFormat(StrEnum):
+    """Formats that figures can be written in."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
+
+
+def main() -> None:
+    """Run the command line; what is wrong is said in one message, with exit status 2."""
+    try:
+        app()
+    except (PymcdustError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for figures and maps")] = Path("demo"),
+    seed: Seed = 8,
+) -> None:
+    """Simulate two clouds behind each other and a small sky, fit both, show truth and estimate."""
+    from pymcdust.demo import run_demo
+
+    for title, columns in run_demo(out, seed=seed, say=_say).items():
+        console.print(_table(columns, title))
+    _made("Figures and maps", out, "look at truth.png first")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="where the sky goes (Zarr)")],
+    model: ModelName = "temperature_per_voxel",
+    nside: Annotated[int, typer.Option(help="Nside of the pixels")] = 256,
+    superpixel_nside: Annotated[int, typer.Option(help="Nside of the superpixels")] = 8,
+    center: Annotated[
+        tuple[float, float] | None, typer.Option(help="centre of a patch: l and b [deg]")
+    ] = None,
+    radius: Annotated[float | None, typer.Option(help="radius of the patch [deg]")] = None,
+    edge: Annotated[
+        list[float] | None, typer.Option(help="distance edges [kpc], once for each; the first is 0")
+    ] = None,
+    reddening: Annotated[
+        Path | None, typer.Option(help="take the reddening, real or not, from this sky instead")
+    ] = None,
+    noise: Annotated[bool, typer.Option(help="add noise")] = True,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate a sky whose temperatures a model's prior draws."""
+    from pymcdust import open_sky, save_sky, simulate_sky
+
+    geometry = {"nside": nside, "superpixel_nside": superpixel_nside}
+    given = {"center": center, "radius": radius, "distance_edge": edge}
+    geometry |= {name: value for name, value in given.items() if value is not None}
+    if reddening is not None:
+        geometry = {"reddening": open_sky(reddening)}
+    with _working("simulating"):
+        sky = simulate_sky(model, **geometry, noise=noise, seed=seed)
+        save_sky(sky, out, overwrite=overwrite)
+    _made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
+
+
+@app.command()
+def prepare(
+    config: Annotated[Path, typer.Argument(metavar="SKY.TOML", help="what to read, see the docs")],
+    out: Annotated[Path, typer.Option(help="where the sky goes (Zarr)")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a sky from a reddening map and five emission maps."""
+    from pymcdust import prepare_sky, save_sky
+
+    sky = prepare_sky(config, progress=_say)
+    save_sky(sky, out, overwrite=overwrite)
+    dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
+    _say(
+        f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "
+        f"{sky.attrs['superpixels_outside']} outside the maps"
+    )
+    _made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="one model of the gallery, or a file")] = None,
+    voxels: Annotated[int, typer.Option(help="voxels of a sightline, to count parameters")] = 9,
+) -> None:
+    """Show the gallery: parameter, tying, prior, unit, and how many are free."""
+    from pymcdust.modeling.gallery import available, resolve
+
+    for model in map(resolve, [name] if name else available()):
+        shared = " and some over the sky" if model.couples_superpixels else ""
+        summary = (type(model).__doc__ or "").strip().splitlines()[0]
+        table = Table(title=f"{model.name}: {summary}", title_justify="left", title_style="bold")
+        for column in ("parameter", "tying", "prior", "unit"):
+            table.add_column(column)
+        for row in model.describe():
+            table.add_row(*row.values())
+        console.print(table)
+        console.print(
+            f"{model.n_free(voxels)} free parameters per superpixel of {voxels} voxels{shared}\n"
+        )
+
+
+@app.command()
+def fit(
+    sky: SkyPath,
+    out: Annotated[Path, typer.Option(help="where the fit goes (Zarr)")],
+    model: ModelName = "temperature_per_voxel",
+    starts: Annotated[int, typer.Option(help="starting points per superpixel")] = 1,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the MAP of every superpixel, with errors. A fit that was stopped goes on."""
+    from pymcdust import fit_map
+
+    with _progress("fitting") as advance:
+        result = fit_map(
+            model, sky, out=out, starts=starts, seed=seed, overwrite=overwrite, progress=advance
+        )
+    console.print(_table(_flag_counts(result)))
+    _made("The fit", out, f"pymcdust plot {out} {sky} --out figures")
+
+
+@app.command()
+def export(
+    fit: FitPath,
+    sky: SkyPath,
+    out: Annotated[Path, typer.Option(help="folder for the FITS files")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write HEALPix FITS maps: parameters, errors, flags; emission observed and reconstructed."""
+    from pymcdust import open_sky
+    from pymcdust.products.maps import export_maps
+    from pymcdust.sky.store import open_store
+
+    with _working("writing maps"):
+        paths = export_maps(open_store(fit), open_sky(sky), out, overwrite=overwrite)
+    _made(f"{len(paths)} maps", out, "each opens with healpy.read_map(..., nest=True)")
+
+
+@app.command()
+def plot(
+    fit: FitPath,
+    sky: SkyPath,
+    out: Annotated[Path, typer.Option(help="folder for the figures")],
+    format: Annotated[FigureFormat, typer.Option(help="format of the figures")] = FigureFormat.PNG,
+) -> None:
+    """Draw reddening, temperature, rho, beta, and how well the emission is reconstructed."""
+    from pymcdust import open_sky
+    from pymcdust.products.plots import save_plots
+    from pymcdust.sky.store import open_store
+
+    with _working("drawing"):
+        paths = save_plots(open_store(fit), open_sky(sky), out, [str(format)])
+    _made(f"{len(paths)} figures", out, ", ".join(path.name for path in paths))
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="a sky or a fit (Zarr)")]) -> None:
+    """Tell what a sky or a fit holds, and where it comes from."""
+    from pymcdust.sky.store import open_store
+
+    dataset = open_store(path)
+    kind = "fit" if "model" in dataset.attrs else "sky"
+    sizes = ", ".join(f"{size} {dim}" for dim, size in dataset.sizes.items())
+    console.print(f"[bold]{path}[/]: a {kind} of {sizes}", soft_wrap=True)
+    for name, value in dataset.attrs.items():
+        console.print(f"  [cyan]{name}[/] {escape(str(value))}", soft_wrap=True)
+    for name, variable in dataset.data_vars.items():
+        unit = f" [{variable.attrs['unit']}]" if variable.attrs.get("unit") else ""
+        console.print(f"  [green]{name}[/] {variable.dims} {escape(unit)}", soft_wrap=True)
+    if kind == "fit":
+        console.print(_table(_flag_counts(dataset)))
+
+
+def _flag_counts(fit: xr.Dataset) -> dict[str, list[str]]:
+    """Count the superpixels that converged, and those with each flag."""
+    flag = fit["flag"]
+    counts = {"all": fit.sizes["superpixel"], "converged": int(fit["converged"].sum())}
+    meanings = flag.attrs["flag_meanings"].split()
+    for name, mask in zip(meanings, flag.attrs["flag_masks"], strict=True):
+        counts[name.replace("_", " ")] = int(((flag & mask) > 0).sum())
+    return {"superpixels": list(counts), "number": [f"{n:,}" for n in counts.values()]}
+
+
+def _table(columns: Mapping[str, Sequence[str]], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _say(text: str) -> None:
+    console.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+
+def _made(what: str, where: Path, then: str) -> None:
+    console.print(
+        f"[bold green]{what}[/] in [bold]{where}[/]; next: {escape(then)}", soft_wrap=True
+    )
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    with console.status(what):
+        yield
+
+
+class _Rate(ProgressColumn):
+    """Superpixels per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f} superpixels/s")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many superpixels are done, how many a second, and how long it will take."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
