@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
+import shutil
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -22,8 +23,16 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
-# Notebooks are shown with the results that they were saved with; `make notebooks` runs them.
-nb_execution_mode = "off"
+# Sphinx reads below its own folder only. The notebooks are kept without results, and run here.
+shutil.copytree(
+    Path(__file__).parents[1] / "notebooks",
+    Path(__file__).parent / "notebooks",
+    ignore=shutil.ignore_patterns("_build", ".*"),
+    dirs_exist_ok=True,
+)
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
