@@ -10,7 +10,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 from pymc_extras.deserialize import deserialize
-from pymc_extras.prior import Prior
+from pymc_extras.prior import Prior, UnsupportedDistributionError
 
 from pymcdust.errors import ModelError, unknown
 
@@ -93,7 +93,17 @@ class Parameter:
             return self.prior
         prior = deepcopy(self.prior)
         prior.dims = self.dims
-        return prior.create_variable(name, xdist=True)
+        try:
+            variable = prior.create_variable(name, xdist=True)
+        except (NotImplementedError, UnsupportedDistributionError) as error:
+            raise ModelError(
+                f"the prior {self.prior} of {name} cannot be used: {error}"
+            ) from error
+        if not variable.dtype.startswith("float"):
+            raise ModelError(
+                f"the prior {self.prior} of {name} is one of whole numbers; it must be continuous"
+            )
+        return variable
 
     def to_dict(self) -> dict[str, Any]:
         """Return the declaration in plain types."""

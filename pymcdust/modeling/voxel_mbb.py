@@ -142,6 +142,14 @@ class VoxelMBB:
             if "superpixel" in p.dims
         )
 
+    @staticmethod
+    def emissivity(frequency: Any, temperature: Any, beta: Any, rho: Any) -> Any:
+        """Return the emission per reddening [MJy/sr/mag]: here a modified blackbody (Eq. 1).
+
+        A variant with another spectrum overrides this, element by element and differentiable.
+        """
+        return emissivity(frequency, temperature, beta, rho)
+
     def build(self, rows: xr.Dataset) -> pm.Model:
         """Build the PyMC model of some superpixels.
 
@@ -167,7 +175,7 @@ class VoxelMBB:
             )
             values = {name: p.create(name) for name, p in self.parameters.items()}
             offset = values.pop("offset")
-            per_reddening = pmd.Deterministic("emissivity", emissivity(frequency, **values))
+            per_reddening = pmd.Deterministic("emissivity", self.emissivity(frequency, **values))
             mu = reddening.dot(per_reddening, dim="voxel")
             if self.offset.free or offset != 0:
                 mu = mu + intercept * offset

@@ -52,9 +52,11 @@ def test_a_single_value_has_a_scale(value, logarithmic):
     assert bar.ax.get_ylabel() == "value"
 
 
-@pytest.mark.parametrize("ratio", [1.1, 3, 10, 100, 1e5])
-def test_a_logarithmic_bar_has_some_ticks_with_plain_numbers(ratio):
-    values = np.geomspace(0.7, 0.7 * ratio, 1000)
+@pytest.mark.parametrize(
+    ("low", "ratio"), [(0.88, 1.3), (0.7, 1.1), (0.7, 3), (0.7, 10), (0.7, 100), (0.7, 1e5)]
+)
+def test_a_logarithmic_bar_has_some_ticks_with_plain_numbers(low, ratio):
+    values = np.geomspace(low, low * ratio, 1000)
     scale = sequential(values, "viridis", logarithmic=True, largest_ratio=1e9)
     figure = Figure()
     axis = scale.bar(figure, [figure.add_subplot()], "value", vertical=False).ax.xaxis

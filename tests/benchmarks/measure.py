@@ -1,0 +1,184 @@
+"""What is measured: against the published method, at the size of the sky, and how it grows."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from phases import timed_fit
+from published import TOLERANCES, Objective, PowellFit, powell, published_model
+from skies import NSIDE, mock_sky
+
+from pymcdust import models
+from pymcdust.sky.cuts import edges_from_slices
+
+#: Pixels of a superpixel by the Nside of the pixels.
+NSIDES: tuple[int, ...] = (256, 512, 1024, 2048)
+
+#: Distance cuts that give 2, 5, 9 and 17 voxels between the same ends.
+CUTS: tuple[tuple[int, int, int], ...] = ((15, 96, 80), (15, 96, 20), (15, 96, 10), (15, 96, 5))
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Parameters
+    ----------
+    compared : int
+        Superpixels that Powell's method fits, spread over the sky.
+    rounds : int
+        Turns that the methods take.
+    batch : int
+        Superpixels in the sky that pymcdust fits in every round.
+    sky : int
+        Superpixels of the large sky.
+    growth : tuple of int
+        Numbers of superpixels.
+    nsides : tuple of int
+        Nsides of the pixels.
+    cuts : tuple
+        Distance cuts.
+    others : int
+        Superpixels where something else grows.
+    """
+
+    compared: int = 48
+    rounds: int = 4
+    batch: int = 1024
+    sky: int = 9216
+    growth: tuple[int, ...] = (64, 256, 1024, 4096)
+    nsides: tuple[int, ...] = NSIDES
+    cuts: tuple[tuple[int, int, int], ...] = CUTS
+    others: int = 512
+
+
+FULL = Size()
+QUICK = Size(2, 1, 8, 16, (4, 8), NSIDES[:2], CUTS[:2], 4)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Powell's method and pymcdust on the same superpixels, in turns.
+
+    Parameters
+    ----------
+    powell : dict
+        For each of `TOLERANCES`, the fits, (round, superpixel) lists.
+    objective : (superpixel,) array
+        Of pymcdust's maxima, evaluated on the pixels by the function that Powell's method minimises.
+    seconds : list of dict
+        Of pymcdust, for each round (see `timed_fit`).
+    batch : int
+        Superpixels that pymcdust fitted in every round.
+    """
+
+    powell: dict[str, list[list[PowellFit]]]
+    objective: np.ndarray
+    seconds: list[dict[str, float]]
+    batch: int
+
+    def excess(self, tolerance: str) -> np.ndarray:
+        """Return how far above pymcdust's objective Powell's ends, (superpixel,)."""
+        fits = [fit for fits in self.powell[tolerance] for fit in fits]
+        return np.array([fit.objective for fit in fits]) - self.objective
+
+    def per_superpixel(self, with_compile: bool) -> np.ndarray:
+        """Return pymcdust's seconds per superpixel, (round,)."""
+        compiling = [0.0 if with_compile else s["compile"] for s in self.seconds]
+        return (np.array([s["whole"] for s in self.seconds]) - compiling) / self.batch
+
+    def powell_per_superpixel(self, tolerance: str) -> np.ndarray:
+        """Return the seconds per superpixel of Powell's method, (round,)."""
+        return np.array([np.mean([f.seconds for f in fits]) for fits in self.powell[tolerance]])
+
+
+def compare(size: Size) -> Comparison:
+    """Fit the same superpixels by both methods."""
+    sky = mock_sky(size.batch)
+    n_distinct = min(size.batch, 256)
+    compared = np.arange(size.compared) * n_distinct // size.compared
+    fits: dict[str, list[list[PowellFit]]] = {tolerance: [] for tolerance in TOLERANCES}
+    seconds = []
+    for turn in np.array_split(compared, size.rounds):
+        for tolerance, rounds in fits.items():
+            rounds.append([powell(sky.isel(superpixel=s), tolerance) for s in turn])
+        fit, spent = timed_fit(published_model(), sky)
+        seconds.append(spent)
+    objective = [_objective(sky.isel(superpixel=s), fit.isel(superpixel=s)) for s in compared]
+    return Comparison(fits, np.array(objective), seconds, size.batch)
+
+
+def _objective(superpixel: xr.Dataset, fit: xr.Dataset) -> float:
+    return Objective(superpixel)(np.array([fit.rho, fit.beta, *fit.temperature.values]))
+
+
+def full_sky(size: Size) -> dict[str, dict[str, float]]:
+    """Fit a large sky in new processes: with empty caches of compiled code, and with filled ones."""
+    script = Path(__file__).with_name("full_sky.py")
+    with tempfile.TemporaryDirectory() as caches:
+        environment = {
+            **os.environ,
+            "PYTENSOR_FLAGS": f"base_compiledir={caches}/pytensor",
+            "NUMBA_CACHE_DIR": f"{caches}/numba",
+        }
+        return {
+            cache: json.loads(
+                subprocess.run(
+                    [sys.executable, str(script), str(size.sky)],
+                    env=environment,
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                ).stdout
+            )
+            for cache in ("cold", "warm")
+        }
+
+
+def growth(size: Size) -> dict[str, list[dict]]:
+    """Fit skies that grow in one way at a time.
+
+    Returns
+    -------
+    dict
+        By what grows: its value in each sky, the seconds of every phase, and the number of
+        superpixels and of parameters.
+    """
+    nside = size.nsides[-1] if size is QUICK else NSIDE
+    published = published_model()
+    table: dict[str, list[dict]] = {
+        "superpixels": [_entry(n, published, mock_sky(n, nside=nside)) for n in size.growth],
+        "pixels per superpixel": [],
+        "voxels": [],
+        "model": [],
+    }
+    for n in size.nsides:
+        sky = mock_sky(size.others, nside=n)
+        table["pixels per superpixel"].append(_entry(sky.sizes["pixel"], published, sky))
+    for cuts in size.cuts:
+        sky = mock_sky(size.others, nside=nside, slices=cuts)
+        table["voxels"].append(_entry(len(edges_from_slices(cuts)) - 1, published, sky))
+    sky = mock_sky(size.others, nside=nside)
+    for name in models.available():
+        model = models.load(name)()
+        if not model.couples_superpixels:
+            table["model"].append(_entry(f"`{name}`", model, sky))
+    return table
+
+
+def _entry(value: object, model: object, sky: xr.Dataset) -> dict:
+    fit, seconds = timed_fit(model, sky)
+    return {
+        "value": value,
+        "seconds": seconds,
+        "superpixels": sky.sizes["superpixel"],
+        "parameters": model.n_free(sky.sizes["voxel"]),
+        "evaluations": float(fit.iterations.mean()),
+        "converged": float(fit.converged.mean()),
+    }
