@@ -21,7 +21,7 @@ from pymcdust.sky.dataset import open_sky, validate_sky
 from pymcdust.sky.store import open_store, write_store
 
 #: Superpixels that are fitted together.
-CHUNK = 512
+CHUNK = 2048
 
 #: Largest number of parameters of a model that couples superpixels: its Hessian is dense.
 LARGEST_JOINT = 1500

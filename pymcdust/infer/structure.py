@@ -52,29 +52,43 @@ def likelihood_derivatives(
     )
 
     reddening, intercept = data["reddening"], data["intercept"]
-    if reddening.ndim == 3:
-        reddening, intercept = reddening[:, None], intercept[:, None]
-    # From here on: (superpixel, band, row[, voxel]).
     weight = (1 / data["sigma"])[None, :, None]
-    design = reddening * weight[..., None]
-    mu = (design * value[:, :, None, :]).sum(axis=-1)
-    target = data["emission"].transpose(0, 2, 1) * weight
-    constant = intercept * weight
-    if "offset" in by_name:
-        offset = natural[:, by_name["offset"].columns]
+    shared = reddening.ndim == 3  # by all bands
+    if shared:
+        design, constant = reddening[:, None] * weight[..., None], intercept[:, None] * weight
     else:
-        offset = pt.constant(float(model.offset.prior))[None, None]
-    residual = mu + constant * offset[:, :, None] - target
-    by_emissivity = -(design * residual[..., None]).sum(axis=2)  # (superpixel, band, voxel)
+        design, constant = reddening * weight[..., None], intercept * weight
+
+    def along_sightline(by_voxel: TensorVariable) -> TensorVariable:
+        """Sum (superpixel, band, voxel) to whitened (superpixel, band, row)."""
+        if by_voxel.type.shape[-1] == 1:  # one emissivity, where voxels share all parameters
+            return design.sum(axis=-1) * by_voxel
+        if shared:
+            return pt.matmul(by_voxel, reddening.transpose(0, 2, 1)) * weight
+        return (design * by_voxel[:, :, None, :]).sum(axis=-1)
+
+    if "offset" in by_name:
+        offset = natural[:, by_name["offset"].columns][:, :, None]
+    else:
+        offset = pt.constant(float(model.offset.prior))
+    target = data["emission"].transpose(0, 2, 1) * weight
+    residual = along_sightline(value) + constant * offset - target
+    if shared:
+        by_emissivity = -pt.matmul(residual * weight, reddening)
+    else:
+        by_emissivity = -(design * residual[..., None]).sum(axis=2)
 
     jacobian, gradient = [], []
     for slot in slots:
         if slot in dust:
-            columns = design * first[slot.name][:, :, None, :]
-            rise = (by_emissivity * first[slot.name]).sum(axis=1)
-            tied = not _by_voxel(slot)
-            jacobian.append(columns.sum(axis=-1, keepdims=True) if tied else columns)
-            gradient.append(rise.sum(axis=-1, keepdims=True) if tied else rise)
+            tilt = first[slot.name]
+            rise = (by_emissivity * tilt).sum(axis=1)
+            if _by_voxel(slot):
+                jacobian.append(design * tilt[:, :, None, :])
+                gradient.append(rise)
+            else:
+                jacobian.append(along_sightline(tilt)[..., None])
+                gradient.append(rise.sum(axis=-1, keepdims=True))
         elif slot.name == "offset":
             jacobian.append(constant[..., None] * pt.eye(n_band)[None, :, None, :])
             gradient.append(-(constant * residual).sum(axis=2))

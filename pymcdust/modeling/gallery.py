@@ -51,7 +51,8 @@ def load(name_or_file: str | Path) -> type[VoxelMBB]:
         spec.loader.exec_module(module)
     except ModelError:
         raise
-    except Exception as error:
+    # A file of the user's may end in any way, sys.exit included.
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{text} cannot be run: {type(error).__name__}: {error}") from error
     return _only_model(module, text)
 

@@ -4,6 +4,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,7 @@ class Parameter:
         try:
             variable = prior.create_variable(name, xdist=True)
         except (NotImplementedError, UnsupportedDistributionError) as error:
-            raise ModelError(
-                f"the prior {self.prior} of {name} cannot be used: {error}"
-            ) from error
+            raise ModelError(f"the prior {self.prior} of {name} cannot be used: {error}") from error
         if not variable.dtype.startswith("float"):
             raise ModelError(
                 f"the prior {self.prior} of {name} is one of whole numbers; it must be continuous"
@@ -192,7 +191,11 @@ def prior_statistic(prior: Prior, statistic: str) -> np.ndarray | float:
     """
     try:
         module = import_module(f"pytensor_distributions.{prior.distribution.lower()}")
-        graph = getattr(module, statistic)(**prior.parameters)
+        function = getattr(module, statistic)
+        # A distribution that is cut off on one side only has its other bound at infinity.
+        bounds = {"lower": -math.inf, "upper": math.inf}
+        taken = [name for name in bounds if name in signature(function).parameters]
+        graph = function(**{name: bounds[name] for name in taken} | prior.parameters)
     except (ImportError, AttributeError, TypeError):
         return math.nan
     value = np.asarray(graph.eval(mode="FAST_COMPILE") if hasattr(graph, "eval") else graph)

@@ -122,25 +122,27 @@ class VoxelMBB:
     @property
     def couples_superpixels(self) -> bool:
         """Whether superpixels share parameters, so that they cannot be fitted one by one."""
-        priors = [(p.prior, p.dims) for p in self.free_parameters.values()]
-        for prior, dims in priors:
-            if "superpixel" not in dims:
-                return True
-            priors.extend(
-                (value, value.dims or ())
-                for value in prior.parameters.values()
-                if isinstance(value, Prior)
-            )
-        return False
+        return any("superpixel" not in dims for dims in self._prior_dims())
 
     def n_free(self, n_voxel: int, n_band: int = len(BANDS)) -> int:
         """Return how many values are inferred for one superpixel, not counting the sky's."""
         sizes = {"superpixel": 1, "voxel": n_voxel, "band": n_band}
         return sum(
-            int(np.prod([sizes[dim] for dim in p.dims]))
-            for p in self.free_parameters.values()
-            if "superpixel" in p.dims
+            int(np.prod([sizes[dim] for dim in dims]))
+            for dims in self._prior_dims()
+            if "superpixel" in dims
         )
+
+    def _prior_dims(self) -> list[tuple[str, ...]]:
+        """List the dimensions of every prior, those of hierarchies included."""
+        priors = [(p.prior, p.dims) for p in self.free_parameters.values()]
+        for prior, _ in priors:
+            priors.extend(
+                (value, value.dims or ())
+                for value in prior.parameters.values()
+                if isinstance(value, Prior)
+            )
+        return [dims for _, dims in priors]
 
     @staticmethod
     def emissivity(frequency: Any, temperature: Any, beta: Any, rho: Any) -> Any:
