@@ -116,7 +116,9 @@ class CompiledPosterior:
         Evaluation
             Values and derivatives.
         """
-        return Evaluation(*self._function(theta, np.eye(self.n_parameter), *data))
+        # A trial point may lie where numbers overflow; whoever asked sees that it is not finite.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return Evaluation(*self._function(theta, np.eye(self.n_parameter), *data))
 
     def select(self, rows: xr.Dataset, blocks: np.ndarray | slice) -> list[np.ndarray]:
         """Return the data of some blocks, in the order that an evaluation takes.

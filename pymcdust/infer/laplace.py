@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import erfcx
 
 from pymcdust.infer.compiled import Evaluation
 
@@ -75,7 +75,7 @@ def _cut_off_variance(rise: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Return the variance of ``exp(-rise t - t^2 / (2 width^2))`` over t > 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         start = rise * width
-        ratio = np.exp(norm.logpdf(start) - norm.logsf(start))
+        ratio = np.sqrt(2 / np.pi) / erfcx(start / np.sqrt(2))
         gaussian = width**2 * (1 + start * ratio - ratio**2)
-        # The difference above cancels in the far tail, where the density is an exponential.
-        return np.where(start < 1e3, gaussian, 1 / rise**2)
+        # The difference above cancels in the far tail, where its series takes over.
+        return np.where(start < 100, gaussian, (1 - 6 / start**2) / rise**2)

@@ -106,7 +106,10 @@ def maximise(
         rise = trial.log_posterior - best.log_posterior[active]
         # Rounding of a large log posterior must not make a good step look bad.
         noise = 8 * np.finfo(float).eps * np.abs(best.log_posterior[active])
-        ratio = np.where(np.isfinite(rise), (rise + noise) / (expected + noise), -1.0)
+        # A step too far can leave a finite value without derivatives, as where T nears 0.
+        usable = np.isfinite(rise) & np.isfinite(trial.hessian).all(axis=(1, 2))
+        usable &= np.isfinite(trial.gradient).all(axis=1)
+        ratio = np.where(usable, (rise + noise) / (expected + noise), -1.0)
         length = np.linalg.norm(step, axis=1)
         at_edge = length > 0.9 * radius[active]
         radius[active] = np.select(
@@ -146,7 +149,8 @@ def trust_region_step(
     lowest = value[:, 0]
     # The multiplier that makes p as long as the radius solves a secular equation. Newton's method
     # on its reciprocal form converges in a few steps from any point left of the root.
-    floor = np.maximum(0.0, -lowest) + 1e-12 * np.abs(value).max(axis=1) + 1e-300
+    scale = np.abs(value).max(axis=1) + np.linalg.norm(gradient, axis=1) / radius
+    floor = np.maximum(0.0, -lowest) + 1e-12 * scale + 1e-100
     shift = floor.copy()
     for _ in range(30):
         shifted = value + shift[:, None]

@@ -7,18 +7,18 @@ triangle has one row for each voxel and one for the offset, whatever the number 
 remains of I is a constant of the chi-square.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import xarray as xr
 
 from pymcdust.physics.emission import emissivity
+from pymcdust.sky.validation import superpixel_blocks
 
 #: Rows taken into the triangle at a time: their columns then stay in the processor's cache.
 BLOCK_ROWS = 128
-
-#: Values (pixels times columns) of one block of superpixels while compressing.
-BLOCK_VALUES = 4_000_000
 
 
 def is_compressed(sky: xr.Dataset) -> bool:
@@ -46,9 +46,13 @@ def as_rows(sky: xr.Dataset) -> xr.Dataset:
     """
     if is_compressed(sky):
         return sky
-    reddening, intercept, emission, sigma = _weighted(sky)
-    floor = np.zeros((emission.shape[0], emission.shape[2]))
-    return _rows_dataset(sky, reddening, intercept, emission, sigma, floor, sky.pixel.values)
+    columns, sigma = _columns(sky)
+    n_row = sky.sizes["voxel"] + 1
+    right = columns[..., n_row:]
+    if right.ndim == 4:
+        right = np.moveaxis(right[..., 0], 1, 2)
+    floor = np.zeros((sky.sizes["superpixel"], sky.sizes["band"]))
+    return _rows_dataset(sky, columns[..., :n_row], right, sigma, floor, sky.pixel.values)
 
 
 def compress(sky: xr.Dataset) -> xr.Dataset:
@@ -68,7 +72,10 @@ def compress(sky: xr.Dataset) -> xr.Dataset:
     """
     if is_compressed(sky):
         return sky
-    blocks = [_compress_block(sky.isel(superpixel=block)) for block in superpixel_blocks(sky)]
+    # Linear algebra lets other threads run meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        parts = (sky.isel(superpixel=block) for block in superpixel_blocks(sky))
+        blocks = list(threads.map(_compress_block, parts))
     return xr.concat(blocks, "superpixel", data_vars="minimal", coords="minimal", join="exact")
 
 
@@ -96,76 +103,60 @@ def chi_square(rows: xr.Dataset, values: Mapping[str, xr.Variable]) -> np.ndarra
     return (misfit.sum(("pixel", "band")) + rows.chi2_floor.variable.sum("band")).values
 
 
-def superpixel_blocks(sky: xr.Dataset, block_values: int = BLOCK_VALUES) -> Iterator[slice]:
-    """Cut a sky into blocks of superpixels of bounded size.
+def _columns(sky: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Write the columns ``[W dE | w | W I]`` of the pixels, and the sigma that remains.
 
-    Parameters
-    ----------
-    sky : xarray.Dataset
-        A sky, or rows of one.
-    block_values : int, optional
-        Largest number of values (pixels times columns) of a block.
-
-    Yields
-    ------
-    slice
-        Positions along `superpixel`.
+    Returns
+    -------
+    columns : (superpixel, pixel, voxel + 1 + band) array
+        Where all bands have the same weights; else (superpixel, band, pixel, voxel + 2).
+    sigma : (band,) array
+        Standard deviation of the weighted emission.
     """
-    per_superpixel = sky.sizes["pixel"] * (sky.sizes["voxel"] + 1 + sky.sizes["band"])
-    step = max(1, block_values // per_superpixel)
-    for start in range(0, sky.sizes["superpixel"], step):
-        yield slice(start, min(start + step, sky.sizes["superpixel"]))
-
-
-def _weighted(sky: xr.Dataset) -> tuple[np.ndarray, ...]:
-    """Return reddening, intercept, emission and sigma of the pixels, masked and weighted."""
     reddening = sky.reddening.transpose("superpixel", "pixel", "voxel").values
     emission = sky.emission.transpose("superpixel", "pixel", "band").values
     valid = sky.valid.transpose("superpixel", "pixel", ...).values
-    reddening = np.asarray(reddening, dtype=float)
-    by_band = valid.ndim == 3
-    if sky.sigma.ndim > 1:
-        sigma = sky.sigma.broadcast_like(sky.emission)
-        sigma = sigma.transpose("superpixel", "pixel", "band").values
-        by_band, mask = True, valid if by_band else valid[..., None]
-        # What is masked may hold anything, sigma of zero included.
-        weight = np.where(mask, 1 / np.where(mask, sigma, 1.0), 0.0)
-        sigma = np.ones(emission.shape[2])
-    else:
-        weight, sigma = valid.astype(float), np.asarray(sky.sigma.values, dtype=float)
-    used = weight > 0
-    if not by_band:
-        reddening = np.where(used[..., None], reddening, 0.0)
-        emission = np.where(used[..., None], emission, 0.0)
-        return reddening, weight, emission, sigma
-    emission = np.where(used, emission, 0.0) * weight
-    weight = np.moveaxis(weight, 2, 1)  # (superpixel, band, pixel)
-    finite = np.where(used.any(axis=2)[..., None], reddening, 0.0)[:, None]
-    return finite * weight[..., None], weight, emission, sigma
+    n_superpixel, n_pixel, n_voxel = reddening.shape
+    n_band = emission.shape[2]
+    if valid.ndim == 2 and sky.sigma.ndim == 1:
+        columns = np.empty((n_superpixel, n_pixel, n_voxel + 1 + n_band))
+        columns[..., :n_voxel] = reddening
+        columns[..., n_voxel] = 1.0
+        columns[..., n_voxel + 1 :] = emission
+        columns[~valid] = 0.0
+        return columns, np.asarray(sky.sigma.values, dtype=float)
+    used = np.moveaxis(np.broadcast_to(valid.reshape(*valid.shape[:2], -1), emission.shape), 2, 1)
+    columns = np.empty((n_superpixel, n_band, n_pixel, n_voxel + 2))
+    columns[..., :n_voxel] = reddening[:, None]
+    columns[..., n_voxel] = 1.0
+    columns[..., n_voxel + 1] = np.moveaxis(emission, 2, 1)
+    columns[~used] = 0.0
+    if sky.sigma.ndim == 1:
+        return columns, np.asarray(sky.sigma.values, dtype=float)
+    sigma = np.moveaxis(sky.sigma.transpose("superpixel", "pixel", "band").values, 2, 1)
+    # What is masked may hold anything, a sigma of zero included.
+    columns /= np.where(used, sigma, 1.0)[..., None]
+    return columns, np.ones(n_band)
 
 
 def _rows_dataset(
     sky: xr.Dataset,
-    reddening: np.ndarray,
-    intercept: np.ndarray,
-    emission: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
     sigma: np.ndarray,
     floor: np.ndarray,
     pixel: np.ndarray,
 ) -> xr.Dataset:
-    rows = ("superpixel", "pixel") if intercept.ndim == 2 else ("superpixel", "band", "pixel")
-    valid = sky.valid.broadcast_like(sky.emission)
-    log_sigma = np.log(np.where(valid, sky.sigma.broadcast_like(sky.emission), 1.0))
-    n_data = valid.sum(("pixel", "band")).values
-    summed = log_sigma.sum(axis=tuple(valid.get_axis_num(d) for d in ("pixel", "band")))
+    rows = ("superpixel", "pixel") if left.ndim == 3 else ("superpixel", "band", "pixel")
+    n_data, log_norm = _likelihood_constants(sky)
     return xr.Dataset(
         {
-            "reddening": ((*rows, "voxel"), reddening),
-            "intercept": (rows, intercept),
-            "emission": (("superpixel", "pixel", "band"), emission),
+            "reddening": ((*rows, "voxel"), left[..., :-1]),
+            "intercept": (rows, left[..., -1]),
+            "emission": (("superpixel", "pixel", "band"), right),
             "sigma": (("band",), sigma),
             "chi2_floor": (("superpixel", "band"), floor),
-            "log_norm": (("superpixel",), -summed - 0.5 * n_data * np.log(2 * np.pi)),
+            "log_norm": (("superpixel",), log_norm),
             "n_data": (("superpixel",), n_data),
             "distance_edge": sky.distance_edge.variable,
         },
@@ -180,27 +171,28 @@ def _rows_dataset(
     )
 
 
-def _compress_block(sky: xr.Dataset) -> xr.Dataset:
-    reddening, intercept, emission, sigma = _weighted(sky)
-    n_row = reddening.shape[-1] + 1
-    if intercept.ndim == 2:
-        triangle = _triangle(np.concatenate([reddening, intercept[..., None], emission], axis=2))
-        right = triangle[..., n_row:]
+def _likelihood_constants(sky: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of valid data and the log of their normalisation, (superpixel,) each."""
+    valid = sky.valid if "band" in sky.valid.dims else sky.valid.expand_dims(band=sky.band)
+    count = valid.sum("pixel").transpose("superpixel", "band")
+    if sky.sigma.ndim == 1:
+        log_sigma = (count * np.log(sky.sigma)).sum("band")
     else:
-        by_band = np.moveaxis(emission, 2, 1)[..., None]
-        triangle = _triangle(np.concatenate([reddening, intercept[..., None], by_band], axis=-1))
-        right = np.moveaxis(triangle[..., n_row], 1, 2)
+        log_sigma = np.log(sky.sigma.where(valid, 1.0)).sum(("pixel", "band"))
+    n_data = count.sum("band").values
+    return n_data, -log_sigma.values - 0.5 * n_data * np.log(2 * np.pi)
+
+
+def _compress_block(sky: xr.Dataset) -> xr.Dataset:
+    columns, sigma = _columns(sky)
+    n_row = sky.sizes["voxel"] + 1
+    triangle = _triangle(columns)
+    right = triangle[..., n_row:]
+    if right.ndim == 4:  # (superpixel, band, row, 1)
+        right = np.moveaxis(right[..., 0], 1, 2)
     floor = (right[:, n_row:] ** 2).sum(axis=1) / sigma**2
-    head = triangle[..., :n_row, :]
-    return _rows_dataset(
-        sky,
-        head[..., : n_row - 1],
-        head[..., n_row - 1],
-        right[:, :n_row],
-        sigma,
-        floor,
-        np.arange(n_row),
-    )
+    left = triangle[..., :n_row, :n_row]
+    return _rows_dataset(sky, left, right[:, :n_row], sigma, floor, np.arange(n_row))
 
 
 def _triangle(columns: np.ndarray) -> np.ndarray:
