@@ -70,7 +70,7 @@ def demo(
 
     for title, columns in run_demo(out, seed=seed, say=_say).items():
         console.print(_table(columns, title))
-    _made("Figures and maps", out, "look at truth.png first")
+    _made("Figures and maps", out, "look at figures/truth.png first")
 
 
 @app.command()

@@ -29,8 +29,20 @@ LARGEST_JOINT = 1500
 #: Superpixels in a chunk of the Zarr store of a fit.
 WRITTEN_CHUNK = 4096
 
-#: What tells one sky from another, where a fit is to be continued.
-SAMPLED = ("reddening", "emission", "sigma", "distance_edge")
+#: What tells one sky (or its rows) from another, where a fit is to be continued.
+SAMPLED = (
+    "reddening",
+    "emission",
+    "sigma",
+    "valid",
+    "intercept",
+    "chi2_floor",
+    "distance_edge",
+    "frequency",
+)
+
+#: Superpixels that are looked at to tell.
+N_SAMPLED = 64
 
 #: Called with the number of superpixels done and their total.
 Progress = Callable[[int, int], None]
@@ -143,10 +155,16 @@ class Parts:
             raise ConfigurationError(
                 f"{out} exists already; choose another name or ask to overwrite it"
             )
+        if out.exists() and not (out / "zarr.json").is_file():
+            raise ConfigurationError(
+                f"{out} is not a Zarr store and will not be overwritten; choose another name"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         note = self.folder / "fingerprint.json"
         if not note.exists():
-            note.write_text(json.dumps(fingerprint))
+            draft = note.with_suffix(".partial")
+            draft.write_text(json.dumps(fingerprint))
+            draft.replace(note)
             return
         begun = json.loads(note.read_text())
         changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
@@ -157,9 +175,16 @@ class Parts:
             )
 
     def load(self, start: int) -> xr.Dataset | None:
-        """Return the chunk that begins at a superpixel's position, None if it is not done."""
+        """Return the chunk that begins at a superpixel's position, None if it is to be done."""
         path = self._path(start)
-        return open_store(path).load() if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return open_store(path).load()
+        # Damaged on disk, which each codec reports in its own way: the chunk is fitted again.
+        except Exception:
+            shutil.rmtree(path)
+            return None
 
     def save(self, start: int, fit: xr.Dataset) -> None:
         """Keep a finished chunk."""
@@ -183,13 +208,21 @@ def _as_sky(sky: xr.Dataset | str | Path) -> xr.Dataset:
 
 
 def _fingerprint(model: VoxelMBB, sky: xr.Dataset, starts: int, seed: int) -> dict[str, Any]:
-    sample = sky.isel(superpixel=[0, -1])
+    n_superpixel = sky.sizes["superpixel"]
+    spaced = np.unique(np.linspace(0, n_superpixel - 1, N_SAMPLED).astype(int))
+    sample = sky.isel(superpixel=spaced)
     return {
         "model": model.to_dict(),
         "starts": starts,
         "seed": seed,
         "sky": {
             "superpixels": zlib.crc32(sky.superpixel.values.tobytes()),
-            "sample": [zlib.crc32(sample[name].values.tobytes()) for name in SAMPLED],
+            "sample": {
+                name: zlib.crc32(np.ascontiguousarray(sample[name].values))
+                for name in SAMPLED
+                if name in sample
+            },
         },
+        "chunk": CHUNK,
+        "version": version("pymcdust"),
     }

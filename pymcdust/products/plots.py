@@ -198,10 +198,77 @@ def plot_reddening(sky: xr.Dataset) -> Figure:
     return figure
 
 
+def plot_truth(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
+    """Draw the temperature of a simulated sky beside its estimate and the error.
+
+    Parameters
+    ----------
+    fit, sky : Dataset
+        The fit, and the simulated sky that was fitted.
+
+    Returns
+    -------
+    Figure
+        A row for each voxel: truth, estimate (striped grey where the prior dominates) and standard
+        deviation.
+
+    Raises
+    ------
+    ResultError
+        If the sky does not know its truth, or the fit lacks the temperature or its error.
+    """
+    require(sky, ("true_temperature",))
+    require(fit, ("temperature", "temperature_sd"))
+    sky_image = _sky_image(fit)
+    here = sky["true_temperature"]
+    if "superpixel" in here.dims:
+        here = here.sel(superpixel=fit["superpixel"].values)
+    n_voxel = sky.sizes["voxel"]
+    shape = {"voxel": n_voxel, "superpixel": fit.sizes["superpixel"]}
+    truth, estimate, error, grey = (
+        variable.variable.set_dims(shape).transpose(*shape).values
+        for variable in (
+            here,
+            fit["temperature"],
+            fit["temperature_sd"],
+            prior_dominated(fit, "temperature"),
+        )
+    )
+    estimate, error = np.where(grey, np.nan, estimate), np.where(grey, np.nan, error)
+    temperature = sequential(truth, _COLOURS["temperature"], logarithmic=False)
+    width = sequential(error, "viridis", logarithmic=is_wide(error))
+    panel_width, panel_height = _panel_size(sky_image, n_voxel)
+    figure = _figure(3 * panel_width, n_voxel * panel_height + 1.2)
+    grid = figure.add_gridspec(n_voxel, 3)
+    axes = [
+        [figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(n_voxel)
+    ]
+    titles = ("truth", "estimate", "standard deviation")
+    for row, distance in enumerate(distance_ranges(sky)):
+        stripes = [_stripes(sky_image.sample(grey[row]), _PRIOR_COLOURS)]
+        _draw_panel(axes[row][0], sky_image, truth[row], temperature)
+        _draw_panel(axes[row][1], sky_image, estimate[row], temperature, stripes)
+        _draw_panel(axes[row][2], sky_image, error[row], width, stripes)
+        for panel, title in zip(axes[row], titles, strict=True):
+            panel.set_title(f"{distance}: {title}", fontsize=8)
+    temperature.bar(
+        figure, [panel for row in axes for panel in row[:2]], _LABELS["temperature"], vertical=False
+    )
+    width.bar(figure, [row[2] for row in axes], r"Standard deviation of $T$ [K]", vertical=False)
+    if grey.any():
+        text = rf"prior dominates ($\sigma / \sigma_\mathrm{{prior}} > {PRIOR_DOMINATED}$)"
+        style = {"fontsize": 7.5, "frameon": False}
+        patch = _striped_patch(_PRIOR_COLOURS, text)
+        figure.legend(handles=[patch], loc="outside lower center", **style)
+    return figure
+
+
 def save_plots(
     fit: xr.Dataset, sky: xr.Dataset, folder: str | Path, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
     """Draw and save all figures, in the place of those of an earlier call.
+
+    A simulated sky, which knows its truth, has one figure more.
 
     Parameters
     ----------
@@ -234,6 +301,8 @@ def save_plots(
         "emission": plot_emission(fit, sky),
         "reddening": plot_reddening(sky),
     }
+    if "true_temperature" in sky:
+        figures["truth"] = plot_truth(fit, sky)
     names = {f"{name}.{suffix}": name for name in figures for suffix in formats}
     folder = Path(folder)
     with staged(folder, list(names), overwrite=True) as unfinished:

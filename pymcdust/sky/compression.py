@@ -175,10 +175,12 @@ def _likelihood_constants(sky: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of valid data and the log of their normalisation, (superpixel,) each."""
     valid = sky.valid if "band" in sky.valid.dims else sky.valid.expand_dims(band=sky.band)
     count = valid.sum("pixel").transpose("superpixel", "band")
-    if sky.sigma.ndim == 1:
-        log_sigma = (count * np.log(sky.sigma)).sum("band")
+    # Of a sigma in single precision the logarithm, and its sum, must not be.
+    sigma = sky.sigma.astype(float)
+    if sigma.ndim == 1:
+        log_sigma = (count * np.log(sigma)).sum("band")
     else:
-        log_sigma = np.log(sky.sigma.where(valid, 1.0)).sum(("pixel", "band"))
+        log_sigma = np.log(sigma.where(valid, 1.0)).sum(("pixel", "band"))
     n_data = count.sum("band").values
     return n_data, -log_sigma.values - 0.5 * n_data * np.log(2 * np.pi)
 

@@ -71,7 +71,7 @@ class Comparison:
     powell : dict
         For each of `TOLERANCES`, the fits, (round, superpixel) lists.
     objective : (superpixel,) array
-        Of pymcdust's maxima, evaluated on the pixels by the function that Powell's method minimises.
+        Of pymcdust's maxima, by the function of the pixels that Powell's method minimises.
     seconds : list of dict
         Of pymcdust, for each round (see `timed_fit`).
     batch : int
@@ -119,7 +119,7 @@ def _objective(superpixel: xr.Dataset, fit: xr.Dataset) -> float:
 
 
 def full_sky(size: Size) -> dict[str, dict[str, float]]:
-    """Fit a large sky in new processes: with empty caches of compiled code, and with filled ones."""
+    """Fit a large sky in new processes: with no compiled code in any cache, and with all of it."""
     script = Path(__file__).with_name("full_sky.py")
     with tempfile.TemporaryDirectory() as caches:
         environment = {

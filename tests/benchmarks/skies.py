@@ -1,4 +1,4 @@
-"""Mock skies to measure on: clouds that differ from voxel to voxel, glowing at known temperatures."""
+"""Mock skies to measure on: clouds that differ from voxel to voxel, each at its temperature."""
 
 import numpy as np
 import xarray as xr

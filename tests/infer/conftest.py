@@ -86,7 +86,9 @@ class Paper:
 
         hessian = np.zeros((len(vector), len(vector)), dtype=np.result_type(vector, float))
         hessian[:5, :5] = np.diag(weight.sum(axis=0))  # A20
-        blocks = {name: slice(5 + i * n_voxel, 5 + (i + 1) * n_voxel) for i, name in enumerate("rbt")}
+        blocks = {
+            name: slice(5 + i * n_voxel, 5 + (i + 1) * n_voxel) for i, name in enumerate("rbt")
+        }
         for name, first_derivative in (("r", A), ("b", B), ("t", C)):
             hessian[:5, blocks[name]] = np.einsum("kb,knb->bn", weight, first_derivative)  # A21
             hessian[blocks[name], :5] = hessian[:5, blocks[name]].T
