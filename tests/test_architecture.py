@@ -27,8 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "products": {"sky", "physics"},
 }
 
-#: The modules that may import every room: the top of the package, and the command line.
-FREE = {"pymcdust", "pymcdust.cli"}
+#: The modules that may import every room: top of the package, command line, demonstration.
+FREE = {"pymcdust", "pymcdust.cli", "pymcdust.demo"}
 
 #: The only module that compiles.
 COMPILER = "pymcdust.infer.compiled"

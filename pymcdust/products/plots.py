@@ -7,27 +7,32 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from healpy import nside2npix
-from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pymcdust.errors import ConfigurationError, ResultError, unknown
-from pymcdust.products.projection import NO_DATA_COLOUR, SkyImage, choose_projection, frame
+from pymcdust.products.panels import (
+    draw_panel,
+    new_figure,
+    panel_groups,
+    panel_size,
+    sky_image_of,
+    striped_patch,
+    stripes,
+)
+from pymcdust.products.projection import NO_DATA_COLOUR
 from pymcdust.products.reconstruction import observed, reconstruct, require
-from pymcdust.products.scales import Scale, is_wide, sequential, symmetric
+from pymcdust.products.scales import is_wide, sequential, symmetric
 from pymcdust.products.staging import staged
 
 #: Posterior over prior standard deviation, above which the prior dominates an estimate.
 PRIOR_DOMINATED = 0.7
 
-PANEL_WIDTH = 3.4  # [inch]
 DOTS_PER_INCH = 200
 
 _PRIOR_COLOURS = ("0.76", "0.58")
 _FAILED_COLOURS = ("0.20", "0.45")
-_STRIPE = 9  # [image points]
 
 _LABELS = {
     "temperature": "Dust temperature $T$ [K]",
@@ -138,10 +143,10 @@ def plot_emission(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
     reconstructed = reconstruct(fit, sky)
     observation = observed(sky.sel(superpixel=fit["superpixel"].values))
     model = np.where(np.isnan(observation), np.nan, reconstructed.values)
-    sky_image = _sky_image(fit)
+    sky_image = sky_image_of(fit)
     bands = sky.sizes["band"]
-    width, height = _panel_size(sky_image, rows=bands)
-    figure = _figure(3 * width + 1.8, (bands + 1) * height)
+    width, height = panel_size(sky_image, rows=bands)
+    figure = new_figure(3 * width + 1.8, (bands + 1) * height)
     grid = figure.add_gridspec(bands + 1, 3)
     # All bands or none, so that they compare.
     logarithmic = any(is_wide(observation[:, :, band]) for band in range(bands))
@@ -155,7 +160,7 @@ def plot_emission(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
             (axes[1], model[:, :, row], brightness),
             (axes[2], difference, remainder),
         ):
-            _draw_panel(panel, sky_image, values, scale)
+            draw_panel(panel, sky_image, values, scale)
         brightness.bar(figure, axes[:2], f"{frequency:.0f} GHz [MJy/sr]", vertical=True)
         remainder.bar(figure, axes[2:], "residual [MJy/sr]", vertical=True)
         if row == 0:
@@ -165,7 +170,7 @@ def plot_emission(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
     ratio = chi2_per_datum(fit).values
     # Unlike emission, chi2 is positive without noise: all of its range means something.
     scale = sequential(ratio, "viridis", is_wide(ratio), largest_ratio=1e6)
-    _draw_panel(panel, sky_image, ratio, scale)
+    draw_panel(panel, sky_image, ratio, scale)
     scale.bar(figure, [panel], r"$\chi^2$ per datum", vertical=True)
     return figure
 
@@ -183,14 +188,14 @@ def plot_reddening(sky: xr.Dataset) -> Figure:
     Figure
         One panel for each voxel, all on one scale.
     """
-    sky_image = _sky_image(sky)
+    sky_image = sky_image_of(sky)
     reddening = sky["reddening"].transpose("voxel", "superpixel", "pixel").values
     valid = sky["valid"].any("band") if "band" in sky["valid"].dims else sky["valid"]
     reddening = np.where(valid.transpose("superpixel", "pixel").values, reddening, np.nan)
     scale = sequential(reddening, "inferno", logarithmic=True)
-    figure, (panels,) = _panels([len(reddening)], sky_image)
+    figure, (panels,) = panel_groups([len(reddening)], sky_image)
     for panel, values, title in zip(panels, reddening, distance_ranges(sky), strict=True):
-        _draw_panel(panel, sky_image, values, scale)
+        draw_panel(panel, sky_image, values, scale)
         panel.set_title(title, fontsize=8)
     unit = sky.attrs["reddening_unit"]
     label = "E(B-V) [mag]" if unit == "E(B-V)" else f"E(B-V) [mag, {unit}]"
@@ -217,9 +222,10 @@ def plot_truth(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
     ResultError
         If the sky does not know its truth, or the fit lacks the temperature or its error.
     """
-    require(sky, ("true_temperature",))
+    if "true_temperature" not in sky:
+        raise ResultError("the sky has no true_temperature: only a simulated sky knows its truth")
     require(fit, ("temperature", "temperature_sd"))
-    sky_image = _sky_image(fit)
+    sky_image = sky_image_of(fit)
     here = sky["true_temperature"]
     if "superpixel" in here.dims:
         here = here.sel(superpixel=fit["superpixel"].values)
@@ -237,18 +243,18 @@ def plot_truth(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
     estimate, error = np.where(grey, np.nan, estimate), np.where(grey, np.nan, error)
     temperature = sequential(truth, _COLOURS["temperature"], logarithmic=False)
     width = sequential(error, "viridis", logarithmic=is_wide(error))
-    panel_width, panel_height = _panel_size(sky_image, n_voxel)
-    figure = _figure(3 * panel_width, n_voxel * panel_height + 1.2)
+    panel_width, panel_height = panel_size(sky_image, n_voxel)
+    figure = new_figure(3 * panel_width, n_voxel * panel_height + 1.2)
     grid = figure.add_gridspec(n_voxel, 3)
     axes = [
         [figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(n_voxel)
     ]
     titles = ("truth", "estimate", "standard deviation")
     for row, distance in enumerate(distance_ranges(sky)):
-        stripes = [_stripes(sky_image.sample(grey[row]), _PRIOR_COLOURS)]
-        _draw_panel(axes[row][0], sky_image, truth[row], temperature)
-        _draw_panel(axes[row][1], sky_image, estimate[row], temperature, stripes)
-        _draw_panel(axes[row][2], sky_image, error[row], width, stripes)
+        overlay = [stripes(sky_image.sample(grey[row]), _PRIOR_COLOURS)]
+        draw_panel(axes[row][0], sky_image, truth[row], temperature)
+        draw_panel(axes[row][1], sky_image, estimate[row], temperature, overlay)
+        draw_panel(axes[row][2], sky_image, error[row], width, overlay)
         for panel, title in zip(axes[row], titles, strict=True):
             panel.set_title(f"{distance}: {title}", fontsize=8)
     temperature.bar(
@@ -258,7 +264,7 @@ def plot_truth(fit: xr.Dataset, sky: xr.Dataset) -> Figure:
     if grey.any():
         text = rf"prior dominates ($\sigma / \sigma_\mathrm{{prior}} > {PRIOR_DOMINATED}$)"
         style = {"fontsize": 7.5, "frameon": False}
-        patch = _striped_patch(_PRIOR_COLOURS, text)
+        patch = striped_patch(_PRIOR_COLOURS, text)
         figure.legend(handles=[patch], loc="outside lower center", **style)
     return figure
 
@@ -338,54 +344,13 @@ def _is_fixed(variable: xr.DataArray) -> bool:
     return variable.attrs.get("tying") == "fixed"
 
 
-def _sky_image(dataset: xr.Dataset) -> SkyImage:
-    if "superpixel_nside" not in dataset.attrs:
-        raise ResultError("what is to be drawn lacks the attribute superpixel_nside")
-    superpixel, nside = dataset["superpixel"].values, int(dataset.attrs["superpixel_nside"])
-    return SkyImage(choose_projection(superpixel, nside), superpixel, nside)
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure((width, height), layout="constrained")
-
-
-def _panel_size(sky_image: SkyImage, rows: int) -> tuple[float, float]:
-    """Return width and height [inch] of a panel and its title, smaller where there are many."""
-    tallest = 3.2 if rows < 3 else 2.2
-    width = min(PANEL_WIDTH, tallest / sky_image.projection.aspect)
-    return width, width * sky_image.projection.aspect + 0.3
-
-
-def _panels(counts: Sequence[int], sky_image: SkyImage) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with a group of panels for each of `counts`, and the groups."""
-    if len(counts) > 1 and max(counts) == 1:
-        columns, rows = len(counts), [0] * len(counts)
-        places = [[(0, group)] for group in range(len(counts))]
-        total = 1
-    else:
-        most = max(counts)
-        columns = most if most < 4 else 2 if most == 4 else 3 if most < 13 else 4
-        # Each group begins a row of its own.
-        rows = [-(-count // columns) for count in counts]
-        total = sum(rows)
-        places = [
-            [divmod(columns * sum(rows[:group]) + index, columns) for index in range(count)]
-            for group, count in enumerate(counts)
-        ]
-    width, height = _panel_size(sky_image, total)
-    bars = 1 if total == 1 else len(counts)
-    figure = _figure(max(columns * width, PANEL_WIDTH + 1), total * height + 0.6 * bars + 0.3)
-    grid = figure.add_gridspec(total, columns)
-    return figure, [[figure.add_subplot(grid[place]) for place in group] for group in places]
-
-
 def _plot_parameters(fit: xr.Dataset, names: Sequence[str]) -> Figure:
     """Draw parameters in all their voxels, each with a colour bar, and what the greys mean."""
     require(fit, (*names, "converged", "distance_edge"))
-    sky_image = _sky_image(fit)
+    sky_image = sky_image_of(fit)
     failed = ~fit["converged"].values.astype(bool)
     any_dominated = False
-    figure, groups = _panels([fit[name].sizes.get("voxel", 1) for name in names], sky_image)
+    figure, groups = panel_groups([fit[name].sizes.get("voxel", 1) for name in names], sky_image)
     for panels, name in zip(groups, names, strict=True):
         values = _rows(fit[name], fit) * (1e4 if name == "rho" else 1)
         dominated = _rows(prior_dominated(fit, name), fit) & ~failed
@@ -397,8 +362,8 @@ def _plot_parameters(fit: xr.Dataset, names: Sequence[str]) -> Figure:
         )
         for panel, row, grey in zip(panels, measured, dominated, strict=True):
             marks = [(grey, _PRIOR_COLOURS), (failed, _FAILED_COLOURS)]
-            stripes = [_stripes(sky_image.sample(where), colours) for where, colours in marks]
-            _draw_panel(panel, sky_image, row, scale, stripes)
+            overlays = [stripes(sky_image.sample(where), colours) for where, colours in marks]
+            draw_panel(panel, sky_image, row, scale, overlays)
         if len(panels) > 1:
             for panel, title in zip(panels, distance_ranges(fit), strict=True):
                 panel.set_title(title, fontsize=8)
@@ -410,9 +375,9 @@ def _plot_parameters(fit: xr.Dataset, names: Sequence[str]) -> Figure:
         legend.append(Patch(label="no data", **style))
     if any_dominated:
         text = rf"prior dominates ($\sigma / \sigma_\mathrm{{prior}} > {PRIOR_DOMINATED}$)"
-        legend.append(_striped_patch(_PRIOR_COLOURS, text))
+        legend.append(striped_patch(_PRIOR_COLOURS, text))
     if failed.any():
-        legend.append(_striped_patch(_FAILED_COLOURS, "not converged"))
+        legend.append(striped_patch(_FAILED_COLOURS, "not converged"))
     if legend:
         style = {"ncols": 3, "fontsize": 7.5, "frameon": False}
         figure.legend(handles=legend, loc="outside lower center", **style)
@@ -425,31 +390,3 @@ def _rows(variable: xr.DataArray, fit: xr.Dataset) -> np.ndarray:
     if "voxel" in variable.dims:
         shape = {"voxel": variable.sizes["voxel"], **shape}
     return variable.variable.set_dims(shape).values.reshape(-1, fit.sizes["superpixel"])
-
-
-def _draw_panel(
-    panel: Axes,
-    sky_image: SkyImage,
-    values: np.ndarray,
-    scale: Scale,
-    overlays: Sequence[np.ndarray] = (),
-) -> None:
-    image = scale.clip(sky_image.sample(values))
-    sky_image.draw(panel, image, cmap=scale.colours, norm=scale.norm)
-    for overlay in overlays:
-        sky_image.draw(panel, overlay)
-    frame(panel, sky_image.projection)
-
-
-def _stripes(where: np.ndarray, colours: tuple[str, str]) -> np.ndarray:
-    """Return an image (y, x, RGBA) of diagonal stripes where `where` is 1, else transparent."""
-    y, x = np.indices(where.shape)
-    stripe = (x + y) // _STRIPE % 2
-    image = np.array([to_rgba(colour) for colour in colours])[stripe]
-    image[..., 3] = where == 1
-    return image
-
-
-def _striped_patch(colours: tuple[str, str], label: str) -> Patch:
-    face, hatch = colours
-    return Patch(facecolor=face, edgecolor=hatch, hatch="//////", linewidth=0, label=label)

@@ -13,6 +13,7 @@ from pymcdust.products.plots import (
     plot_parameter_maps,
     plot_reddening,
     plot_temperature,
+    plot_truth,
     prior_dominated,
     save_plots,
 )
@@ -219,6 +220,47 @@ def test_reddening(sky):
     assert (expected == 0).any()
     np.testing.assert_allclose(shown[within], expected[within])
     assert bars(figure) == ["E(B-V) [mag, bayestar19] in each voxel"]
+
+
+def test_truth_beside_estimate_and_error(make_fit, sky):
+    fit = make_fit(sky).isel(superpixel=slice(10, None))
+    fit["temperature_sd"][30:50, 1] = 8.0
+    truth = np.linspace(15, 21, 180)
+    # The truth may vary with direction alone: every voxel then has the same.
+    sky["true_temperature"] = ("superpixel", truth)
+    figure = plot_truth(fit, sky)
+    axes = panels(figure)
+    assert [panel.get_title() for panel in axes] == [
+        f"{distance}: {kind}"
+        for distance in ("0–0.5 kpc", "0.5–2 kpc")
+        for kind in ("truth", "estimate", "standard deviation")
+    ]
+    dominated = np.isin(np.arange(170), range(30, 50))
+    for voxel in range(2):
+        grey = dominated & (voxel == 1)
+        estimate = np.where(grey, np.nan, fit["temperature"].values[:, voxel])
+        error = np.where(grey, np.nan, fit["temperature_sd"].values[:, voxel])
+        row = axes[3 * voxel : 3 * voxel + 3]
+        for panel, values in zip(row, (truth[10:], estimate, error), strict=True):
+            shown = panel.images[0].get_array().filled(np.nan)
+            np.testing.assert_array_equal(shown, sample(fit, values))
+        stripes = row[1].images[1].get_array()[..., 3] == 1
+        np.testing.assert_array_equal(stripes, sample(fit, grey) == 1)
+    # Truth and estimate share a scale.
+    assert axes[0].images[0].norm is axes[4].images[0].norm
+    assert bars(figure) == ["Dust temperature $T$ [K]", "Standard deviation of $T$ [K]"]
+    assert legend(figure)[0].startswith("prior dominates")
+
+
+def test_a_sky_that_does_not_know_its_truth(make_fit, sky):
+    with pytest.raises(ResultError, match="true_temperature"):
+        plot_truth(make_fit(sky), sky)
+
+
+def test_the_figure_of_the_truth_is_saved_for_a_simulated_sky(make_fit, sky, tmp_path):
+    sky["true_temperature"] = ((), 18.0)
+    names = [path.name for path in save_plots(make_fit(sky), sky, tmp_path)]
+    assert "truth.png" in names
 
 
 def test_a_small_patch_is_zoomed(make_sky, make_fit):

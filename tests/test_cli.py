@@ -1,0 +1,185 @@
+"""The command line, as a user meets it: what it makes, what it says, how it fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import healpy as hp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import pymcdust
+from pymcdust import cli
+
+MODEL = '''
+from pymcdust import Prior, VoxelMBB, fixed, per_superpixel, per_voxel
+
+class Mine(VoxelMBB):
+    """Mine."""
+
+    temperature = per_voxel(Prior("Normal", mu=18.0, sigma=2.0), unit="K")
+    beta = fixed(1.6)
+    rho = per_superpixel(Prior("LogNormal", mu=-9.2, sigma=1.0), unit="mag-1")
+    offset = fixed(0.0, unit="MJy/sr")
+'''
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process; return exit status, output and errors."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pymcdust", *map(str, words)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        else:
+            status = 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def skies(tmp_path_factory) -> Path:
+    """A folder with a small simulated sky and a fit to it."""
+    folder = tmp_path_factory.mktemp("cli")
+    sky = pymcdust.simulate_sky(
+        {"temperature": ("voxel", [19.0, 17.0]), "beta": 1.6, "rho": 1e-4},
+        nside=32,
+        superpixel_nside=4,
+        center=(100.0, 10.0),
+        radius=15.0,
+        distance_edge=[0, 0.5, 2],
+        seed=3,
+    )
+    pymcdust.save_sky(sky, folder / "sky.zarr")
+    pymcdust.fit_map("temperature_per_voxel", sky, out=folder / "fit.zarr")
+    return folder
+
+
+def test_the_road_from_a_simulation_to_maps_and_figures(run, tmp_path):
+    sky, fit = tmp_path / "sky.zarr", tmp_path / "fit.zarr"
+    geometry = ["--nside", 32, "--superpixel-nside", 4, "--center", 100, 10, "--radius", 15]
+    edges = ["--edge", 0, "--edge", 0.5, "--edge", 2]
+    status, out, _ = run("simulate", "--out", sky, *geometry, *edges, "--seed", 3)
+    assert status == 0
+    assert "pymcdust fit" in out
+    status, out, _ = run("fit", sky, "--out", fit, "--model", "single_temperature")
+    assert status == 0
+    assert "converged" in out
+    assert "superpixels/s" in out
+
+    status, _, _ = run("export", fit, sky, "--out", tmp_path / "maps")
+    assert status == 0
+    exported = hp.read_map(tmp_path / "maps" / "parameters.fits", nest=True)
+    opened = pymcdust.open_sky(sky)
+    fitted = exported[opened.superpixel.values]
+    assert np.all(fitted != hp.UNSEEN)
+    assert np.count_nonzero(exported != hp.UNSEEN) == opened.sizes["superpixel"]
+
+    status, _, _ = run("plot", fit, sky, "--out", tmp_path / "figures", "--format", "svg")
+    assert status == 0
+    assert (tmp_path / "figures" / "truth.svg").is_file()
+
+
+def test_a_model_in_a_file(run, skies, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL)
+    status, out, _ = run("fit", skies / "sky.zarr", "--out", tmp_path / "f.zarr", "--model", file)
+    assert status == 0
+    status, out, _ = run("info", tmp_path / "f.zarr")
+    assert status == 0
+    assert "mine" in out
+
+
+def test_simulated_temperatures_on_a_given_reddening(run, skies, tmp_path):
+    reddening = ["--reddening", skies / "sky.zarr"]
+    status, _, _ = run("simulate", "--out", tmp_path / "s.zarr", *reddening, "--seed", 5)
+    assert status == 0
+    given, made = pymcdust.open_sky(skies / "sky.zarr"), pymcdust.open_sky(tmp_path / "s.zarr")
+    np.testing.assert_array_equal(made.reddening, given.reddening)
+    assert not np.allclose(made.emission, given.emission)
+
+
+def test_models_prints_the_whole_gallery(run):
+    status, out, _ = run("models")
+    assert status == 0
+    for name in pymcdust.models.available():
+        assert name in out
+    assert "11 free parameters per superpixel of 9 voxels" in out
+    assert "and some over the sky" in out
+
+
+def test_one_model(run):
+    status, out, _ = run("models", "all_per_voxel", "--voxels", 2)
+    assert status == 0
+    assert "6 free parameters per superpixel of 2 voxels" in out
+    assert "single_temperature" not in out
+
+
+def test_info_tells_a_sky_from_a_fit(run, skies):
+    assert "a sky of" in run("info", skies / "sky.zarr")[1]
+    status, out, _ = run("info", skies / "fit.zarr")
+    assert status == 0
+    assert "a fit of" in out
+    assert "temperature_per_voxel" in out
+    assert "parameter at bound" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "{}/nowhere.zarr", "--out", "{}/x.zarr"], "no such file"),
+        (["fit", "{}/sky.zarr", "--out", "{}/x.zarr", "--model", "al_per_voxel"], "did you mean"),
+        (["fit", "{}/sky.zarr", "--out", "{}/x.zarr", "--model", "x.py"], "no file"),
+        (["fit", "{}/sky.zarr", "--out", "{}/fit.zarr"], "exists already"),
+        (["fit", "{}/fit.zarr", "--out", "{}/x.zarr"], "reddening"),
+        (["fit", "{}/sky.zarr", "--out", "{}/x.zarr", "--starts", "0"], "1 or more"),
+        (["prepare", "{}/nowhere.toml", "--out", "{}/x.zarr"], "nowhere.toml"),
+        (["simulate", "--out", "{}/x.zarr", "--nside", "100"], "power of"),
+        (["simulate", "--out", "{}/x.zarr", "--radius", "-1", "--center", "0", "0"], "radius"),
+        (["simulate", "--out", "{}/sky.zarr", "--nside", "16"], "exists already"),
+        (["export", "{}/sky.zarr", "{}/sky.zarr", "--out", "{}/maps"], "temperature"),
+        (["plot", "{}/fit.zarr", "{}/fit.zarr", "--out", "{}/figures"], "reddening"),
+        (["info", "{}/nowhere.zarr"], "no such file"),
+    ],
+)
+def test_what_is_wrong_is_one_message_and_status_2(run, skies, words, said):
+    before = sorted(path.name for path in skies.iterdir())
+    status, _, err = run(*(word.format(skies) for word in words))
+    assert status == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in skies.iterdir()) == before
+
+
+def test_an_unknown_command_is_named(run):
+    status, _, err = run("fitt")
+    assert status == 2
+    assert "fit" in err
+
+
+def test_help_of_every_command():
+    runner = CliRunner()
+    for command in ("demo", "simulate", "prepare", "models", "fit", "export", "plot", "info"):
+        result = runner.invoke(cli.app, [command, "--help"])
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+
+
+def test_the_installed_command_fails_with_status_2(tmp_path):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("pymcdust"), "info", "nowhere.zarr"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: nowhere.zarr: there is no such file or folder\n"
