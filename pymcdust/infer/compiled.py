@@ -7,6 +7,7 @@ function of (superpixel, parameter) serves any number of superpixels, any varian
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pymc as pm
@@ -25,6 +26,7 @@ from pytensor.xtensor import as_xtensor
 from pymcdust.errors import ModelError
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
+from pymcdust.modeling.parameter import log_peak, prior_sd
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: What a compiled function takes as data, by the names of `pymcdust.sky.compression` rows.
@@ -100,6 +102,18 @@ class CompiledPosterior:
     def n_parameter(self) -> int:
         """Number of parameters of one block."""
         return self.slots[-1].stop
+
+    @cached_property
+    def prior_sd(self) -> dict[str, float]:
+        """Standard deviation of the prior of each variable, NaN where it has none."""
+        priors = {slot.name: self.model.prior_of(slot.name) for slot in self.slots}
+        return {name: prior_sd(prior) if prior else np.nan for name, prior in priors.items()}
+
+    @cached_property
+    def highest_log_prior(self) -> float:
+        """Highest log prior that a block can have; hierarchical priors count as 0."""
+        priors = [(self.model.prior_of(slot.name), slot.stop - slot.start) for slot in self.slots]
+        return sum(float(np.mean(log_peak(prior)) * count) for prior, count in priors if prior)
 
     def __call__(self, theta: np.ndarray, data: list[np.ndarray]) -> Evaluation:
         """Evaluate the log posterior and its derivatives.

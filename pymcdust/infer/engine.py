@@ -166,7 +166,13 @@ class Parts:
             draft.write_text(json.dumps(fingerprint))
             draft.replace(note)
             return
-        begun = json.loads(note.read_text())
+        try:
+            begun = json.loads(note.read_text())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{note} is damaged, so that nobody knows which fit {self.folder} holds the "
+                "beginning of; remove the folder"
+            ) from error
         changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
         if changed:
             raise ConfigurationError(

@@ -9,7 +9,7 @@ import xarray as xr
 from pymcdust.infer.compiled import CompiledPosterior, Evaluation, Slot
 from pymcdust.infer.laplace import LaplaceApproximation, laplace_approximation
 from pymcdust.infer.newton import Optimum, maximise
-from pymcdust.modeling.parameter import log_peak, prior_sd, prior_statistic
+from pymcdust.modeling.parameter import prior_statistic
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import chi_square
 
@@ -116,12 +116,11 @@ def _to_dataset(
     variables: dict[str, Any] = {}
     for slot in posterior.slots:
         declared = model.parameters.get(slot.name)
-        prior = model.prior_of(slot.name)
         attrs = {
             "long_name": slot.name.replace("_", " "),
             "unit": declared.unit if declared else "",
             "tying": declared.tying if declared else "hyperparameter",
-            "prior_sd": prior_sd(prior) if prior else np.nan,
+            "prior_sd": posterior.prior_sd[slot.name],
         }
         shape = tuple(rows.sizes[dim] for dim in slot.dims)
         values = at.natural[:, slot.columns].reshape(shape)
@@ -139,7 +138,6 @@ def _to_dataset(
 
     values = {name: xr.Variable(*variables[name][:2]) for name in model.parameters}
     chi2 = chi_square(rows, values)
-    peak = sum(_peak(model, slot) for slot in posterior.slots)
     block_chi2 = chi2 if posterior.by_superpixel else chi2.sum()
     few = rows.n_data.values < model.n_free(rows.sizes["voxel"], rows.sizes["band"])
     reddening = np.abs(rows.reddening).sum(
@@ -154,7 +152,7 @@ def _to_dataset(
     ).astype(np.int32)
     diagnostics = {
         "objective": (
-            per_superpixel(block_chi2 - 2 * (at.log_prior - peak)),
+            per_superpixel(block_chi2 - 2 * (at.log_prior - posterior.highest_log_prior)),
             "minus twice the log posterior density, without normalising constants",
         ),
         "chi2": (chi2, "chi-square"),
@@ -178,9 +176,3 @@ def _to_dataset(
         "model_definition": json.dumps(model.to_dict()),
     }
     return xr.Dataset(variables, coords=coords, attrs=attrs)
-
-
-def _peak(model: VoxelMBB, slot: Slot) -> float:
-    """Return the highest log prior that one block can have for one variable."""
-    prior = model.prior_of(slot.name)
-    return float(np.mean(log_peak(prior)) * (slot.stop - slot.start)) if prior else 0.0

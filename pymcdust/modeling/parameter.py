@@ -220,7 +220,9 @@ def log_peak(prior: Prior) -> np.ndarray | float:
     for reference in ("mode", "median"):
         point = prior_statistic(prior, reference)
         if np.all(np.isfinite(point)):
-            dist = prior.pymc_distribution.dist(**prior.parameters)
+            # PyTensor would keep a plain number in single precision where that holds it.
+            precise = {name: np.asarray(x, dtype=float) for name, x in prior.parameters.items()}
+            dist = prior.pymc_distribution.dist(**precise)
             return np.asarray(pm.logp(dist, point).eval(mode="FAST_COMPILE"))[()]
     return 0.0
 

@@ -1,0 +1,101 @@
+"""The small real sky: the numbers of an independent fit, and nothing below the optimum."""
+
+import healpy as hp
+import numpy as np
+import pytest
+
+from pymcdust import Prior, per_superpixel
+from pymcdust.infer.engine import fit_map
+from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
+from pymcdust.products.reconstruction import variance_explained
+from pymcdust.sky.compression import compress
+from pymcdust.sky.prepare import prepare_sky
+
+pytestmark = [pytest.mark.realsky, pytest.mark.usefixtures("shared_compilation")]
+
+#: The paper's bounds, and no prior on beta and rho, as in the published code.
+PUBLISHED = TemperaturePerVoxel(
+    beta=per_superpixel(Prior("Uniform", lower=1.0, upper=3.0)),
+    rho=per_superpixel(Prior("Uniform", lower=1e-6, upper=1e3), unit="mag-1"),
+)
+
+CONFIGURATION = """
+[grid]
+nside = 64
+superpixel_nside = 8
+beam = "matched"
+min_coverage = 0.9
+[reddening]
+map = "bayestar2019"
+file = "{0}/bayestar2019_nside64.h5"
+slices = [15, 96, 10]
+[emission.217]
+file = "{0}/HFI_SkyMap_217_0064_full.fits"
+[emission.353]
+file = "{0}/HFI_SkyMap_353_0064_full.fits"
+[emission.545]
+file = "{0}/HFI_SkyMap_545_0064_full.fits"
+[emission.857]
+file = "{0}/HFI_SkyMap_857_0064_full.fits"
+[emission.2998]
+file = "{0}/SFD_i100_0064.fits"
+[cmb]
+file = "{0}/COM_CMB_IQU-smica_0064_full.fits"
+[noise]
+sigma = {{ 217 = 0.5, 353 = 3.0, 545 = 9.0, 857 = 25.0, 2998 = 30.0 }}
+"""
+
+#: Superpixels that least squares looks at, and its starts in each: all 547 take minutes.
+N_CHECKED, STARTS = 40, 6
+
+
+@pytest.fixture(scope="module")
+def real(realsky, tmp_path_factory):
+    toml = tmp_path_factory.mktemp("realsky") / "sky.toml"
+    toml.write_text(CONFIGURATION.format(realsky))
+    return prepare_sky(toml)
+
+
+@pytest.fixture(scope="module")
+def fit(real):
+    return fit_map(PUBLISHED, real)
+
+
+@pytest.fixture(scope="module")
+def off_the_plane(fit):
+    """Superpixels wholly in the footprint, 5 < |b| < 30."""
+    latitude = hp.pix2ang(8, fit.superpixel.values, nest=True, lonlat=True)[1]
+    return (np.abs(latitude) > 5) & (np.abs(latitude) < 30)
+
+
+def test_every_superpixel_converges(real, fit):
+    whole = real.valid.all("pixel")
+    assert int(whole.sum()) == 547
+    assert fit.converged.all()
+
+
+def test_the_numbers_are_those_of_an_independent_fit(real, fit, off_the_plane):
+    chosen = fit.isel(superpixel=off_the_plane & real.valid.all("pixel").values)
+
+    def quantiles(values):
+        return np.quantile(values, [0.16, 0.5, 0.84])
+
+    # Half a unit of the last printed digit.
+    np.testing.assert_allclose(quantiles(chosen.rho) * 1e5, [6.5, 7.7, 9.6], atol=0.05)
+    np.testing.assert_allclose(quantiles(chosen.beta), [1.57, 1.65, 1.75], atol=0.005)
+    second = chosen.temperature.isel(voxel=1)
+    np.testing.assert_allclose(quantiles(second), [18.0, 18.4, 18.9], atol=0.05)
+    explained = variance_explained(chosen, real).median("superpixel")
+    np.testing.assert_allclose(explained, [0.87, 0.93, 0.88, 0.87, 0.78], atol=0.005)
+
+
+def test_no_least_squares_start_ends_below(real, fit, compiled, tied):
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.choice(real.sizes["superpixel"], N_CHECKED, replace=False))
+    sky = real.isel(superpixel=chosen)
+    witness = tied(PUBLISHED, sky, compiled(PUBLISHED, compress(sky)))
+    best = np.array([witness.best([s], rng, STARTS) for s in range(N_CHECKED)])
+    objective = fit.objective.values[chosen]
+    assert np.all(objective <= best * (1 + 1e-6))
+    # And least squares finds the same minimum in nearly all.
+    assert np.mean(objective > best * (1 - 1e-6)) > 0.9
