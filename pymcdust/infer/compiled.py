@@ -8,12 +8,15 @@ function of (superpixel, parameter) serves any number of superpixels, any varian
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
+from pymc.model.transform.conditioning import remove_value_transforms
+from pymc_extras.prior import Prior
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -22,11 +25,13 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.tensor.rewriting.einsum import inline_optimized_einsum
 from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.type import XTensorVariable
 
 from pymcdust.errors import ModelError
+from pymcdust.infer.coordinates import from_normal
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
-from pymcdust.modeling.parameter import log_peak, prior_sd
+from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: What a compiled function takes as data, by the names of `pymcdust.sky.compression` rows.
@@ -78,6 +83,10 @@ class CompiledPosterior:
         Rows of the kind that will be evaluated. Their numbers of voxels, bands and rows, and
         whether weights differ from band to band, are those of every later evaluation; the
         superpixels may be others, and any number, unless the model ties parameters over the sky.
+    coordinates : {"unconstrained", "quantile"}, optional
+        Coordinates of the parameters: those of PyMC's transforms, with the density of the natural
+        parameters (for their maximum); or prior quantiles, with the density of these (for
+        sampling, see `pymcdust.infer.coordinates`).
 
     Attributes
     ----------
@@ -88,7 +97,12 @@ class CompiledPosterior:
         The layout of a block's vector.
     """
 
-    def __init__(self, model: VoxelMBB, rows: xr.Dataset) -> None:
+    def __init__(
+        self,
+        model: VoxelMBB,
+        rows: xr.Dataset,
+        coordinates: Literal["unconstrained", "quantile"] = "unconstrained",
+    ) -> None:
         pymc_model = model.centred().build(rows)
         free = pymc_model.free_RVs
         if not free:
@@ -96,7 +110,8 @@ class CompiledPosterior:
         self.model = model
         self.by_superpixel = not model.couples_superpixels
         self.slots = layout(pymc_model, self.by_superpixel)
-        self._function = _compile(model, pymc_model, self.slots, rows)
+        self._graph = _write(model, pymc_model, self.slots, rows, coordinates)
+        self._function = _compile(self._graph, model, self.slots, coordinates)
 
     @property
     def n_parameter(self) -> int:
@@ -158,14 +173,31 @@ class CompiledPosterior:
         ]
 
 
-def _compile(
-    declared: VoxelMBB, model: pm.Model, slots: tuple[Slot, ...], rows: xr.Dataset
-) -> Function:
+@dataclass(frozen=True)
+class _Graph:
+    """The log posterior of a batch, as a graph of inputs."""
+
+    theta: pt.TensorVariable
+    data: dict[str, pt.TensorVariable]
+    log_prior: pt.TensorVariable
+    log_likelihood: pt.TensorVariable
+    natural: pt.TensorVariable
+
+
+def _write(
+    declared: VoxelMBB,
+    model: pm.Model,
+    slots: tuple[Slot, ...],
+    rows: xr.Dataset,
+    coordinates: str,
+) -> _Graph:
+    """Write the graph of a model's log posterior in the coordinates asked for."""
     by_superpixel = not declared.couples_superpixels
+    if coordinates == "quantile":
+        model = remove_value_transforms(model)
     # Only the number of superpixels stays open: known lengths spare most of the graph's rewriting.
     n_parameter = slots[-1].stop
     theta = pt.matrix("theta", dtype="float64", shape=(None if by_superpixel else 1, n_parameter))
-    directions = pt.matrix("directions", dtype="float64", shape=(n_parameter, n_parameter))
     data = {
         name: pt.tensor(
             name,
@@ -177,30 +209,16 @@ def _compile(
         )
         for name in DATA
     }
-    replacements = {
+    containers = {
         model[_container(name)]: as_xtensor(value, dims=model[_container(name)].type.dims)
         for name, value in data.items()
     }
-    coordinates = {}
-    for slot, variable in zip(slots, model.free_RVs, strict=True):
-        value = model.rvs_to_values[variable]
-        columns = theta[:, slot.columns] if by_superpixel else theta[0, slot.columns]
-        if len(slot.shape) != 1:
-            columns = columns.reshape((*(theta.shape[:1] if by_superpixel else ()), *slot.shape))
-        coordinates[variable] = as_xtensor(columns, dims=value.type.dims)
-        replacements[value] = coordinates[variable]
-
-    terms = model.logp(jacobian=False, sum=False)
-    prior = [_total(term, by_superpixel) for term in terms[: len(slots)]]
-    likelihood = [_total(term, by_superpixel) for term in terms[len(slots) :]]
-    natural = [
-        coordinates[variable]
-        if (transform := model.rvs_to_transforms[variable]) is None
-        else transform.backward(coordinates[variable], *variable.owner.inputs)
-        for variable in model.free_RVs
-    ]
+    if coordinates == "quantile":
+        log_prior, likelihood, natural = _in_quantiles(declared, model, slots, theta)
+    else:
+        log_prior, likelihood, natural = _in_transforms(model, slots, theta, by_superpixel)
     natural = pt.concatenate([n.values.reshape((theta.shape[0], -1)) for n in natural], axis=1)
-    graphs = graph_replace([sum(prior), sum(likelihood), natural], replacements, strict=False)
+    graphs = graph_replace([log_prior, likelihood, natural], containers, strict=False)
     # Named dimensions have no gradients of their own: they are lowered to plain tensors first.
     log_prior, log_likelihood, natural = rewrite_graph(
         graphs,
@@ -209,22 +227,93 @@ def _compile(
         custom_rewrite=dfs_rewriter(inline_optimized_einsum),
     )
     natural = pt.specify_shape(natural, theta.type.shape)
+    return _Graph(theta, data, log_prior, log_likelihood, natural)
+
+
+def _compile(
+    graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...], coordinates: str
+) -> Function:
+    """Compile the log posterior with its first and second derivatives."""
+    theta, natural = graph.theta, graph.natural
+    directions = pt.matrix("directions", dtype="float64", shape=2 * theta.type.shape[1:])
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
-    if by_superpixel and type(declared).build is VoxelMBB.build:
-        gradient, hessian = _derivatives(log_prior, theta, directions)
-        by_natural, second = likelihood_derivatives(declared, slots, natural, data)
+    # The likelihood's structure serves where each natural parameter has a coordinate of its own.
+    hierarchical = any(not is_root(p.prior) for p in declared.free_parameters.values())
+    own_coordinates = coordinates == "unconstrained" or not hierarchical
+    structured = not declared.couples_superpixels and type(declared).build is VoxelMBB.build
+    if own_coordinates and structured:
+        gradient, hessian = _derivatives(graph.log_prior, theta, directions)
+        by_natural, second = likelihood_derivatives(declared, slots, natural, graph.data)
         gradient = gradient + by_natural * slope
         hessian = hessian + second * slope[:, :, None] * slope[:, None, :]
         hessian = hessian + (by_natural * curvature)[:, :, None] * directions[None]
     else:
-        gradient, hessian = _derivatives(log_prior + log_likelihood, theta, directions)
+        log_posterior = graph.log_prior + graph.log_likelihood
+        gradient, hessian = _derivatives(log_posterior, theta, directions)
+    outputs = [graph.log_prior, graph.log_likelihood, gradient, hessian, natural, slope, curvature]
     return pytensor.function(
-        [theta, directions, *data.values()],
-        [log_prior, log_likelihood, gradient, hessian, natural, slope, curvature],
+        [theta, directions, *graph.data.values()],
+        outputs,
         mode=NUMPY_MODE,
         on_unused_input="ignore",
     )
+
+
+def _columns(
+    slots: tuple[Slot, ...], theta: pt.TensorVariable, by_superpixel: bool
+) -> dict[str, XTensorVariable]:
+    """Cut the vectors of all blocks into named variables with named dimensions."""
+    parts = {}
+    for slot in slots:
+        columns = theta[:, slot.columns] if by_superpixel else theta[0, slot.columns]
+        if len(slot.shape) != 1:
+            columns = columns.reshape((*(theta.shape[:1] if by_superpixel else ()), *slot.shape))
+        parts[slot.name] = as_xtensor(columns, dims=slot.dims)
+    return parts
+
+
+def _in_transforms(
+    model: pm.Model, slots: tuple[Slot, ...], theta: pt.TensorVariable, by_superpixel: bool
+) -> tuple[pt.TensorVariable, pt.TensorVariable, list[XTensorVariable]]:
+    """Write log prior, log likelihood and natural parameters in PyMC's own coordinates."""
+    parts = _columns(slots, theta, by_superpixel)
+    terms = model.logp(jacobian=False, sum=False)
+    values = {model.rvs_to_values[rv]: parts[rv.name] for rv in model.free_RVs}
+    natural = [
+        parts[rv.name]
+        if (transform := model.rvs_to_transforms[rv]) is None
+        else transform.backward(parts[rv.name], *rv.owner.inputs)
+        for rv in model.free_RVs
+    ]
+    prior = sum(_total(term, by_superpixel) for term in terms[: len(slots)])
+    likelihood = sum(_total(term, by_superpixel) for term in terms[len(slots) :])
+    return *graph_replace([prior, likelihood], values, strict=False), natural
+
+
+def _in_quantiles(
+    declared: VoxelMBB,
+    model: pm.Model,
+    slots: tuple[Slot, ...],
+    theta: pt.TensorVariable,
+) -> tuple[pt.TensorVariable, pt.TensorVariable, list[XTensorVariable]]:
+    """Write log prior, log likelihood and natural parameters in prior-quantile coordinates."""
+    by_superpixel = not declared.couples_superpixels
+    parts = _columns(slots, theta, by_superpixel)
+    natural: dict[str, XTensorVariable] = {}
+    # A prior's own parameters come before it in the model.
+    for slot in slots:
+        prior = declared.prior_of(slot.name)
+        own = {
+            name: natural[f"{slot.name}_{name}"] if isinstance(value, Prior) else value
+            for name, value in prior.parameters.items()
+        }
+        natural[slot.name] = from_normal(prior, parts[slot.name], own).transpose(*slot.dims)
+    observed = [_total(term, by_superpixel) for term in model.logp(model.observed_RVs, sum=False)]
+    values = {model.rvs_to_values[rv]: natural[rv.name] for rv in model.free_RVs}
+    (likelihood,) = graph_replace([sum(observed)], values, strict=False)
+    prior = -0.5 * (theta**2 + np.log(2 * np.pi)).sum(axis=1)
+    return prior, likelihood, list(natural.values())
 
 
 def _derivatives(

@@ -69,9 +69,7 @@ def _exponential(u: Any, lam: Any = None, scale: Any = None) -> Any:
     return -scale * ptx.log(_below(-u))
 
 
-def _truncated_normal(
-    u: Any, mu: Any, sigma: Any, lower: Any = None, upper: Any = None
-) -> Any:
+def _truncated_normal(u: Any, mu: Any, sigma: Any, lower: Any = None, upper: Any = None) -> Any:
     # The share of the normal distribution below x is interpolated between those below the bounds,
     # the share above x between those above them. Each loses its digits in the other's tail.
     infinite = float("inf")

@@ -1,7 +1,6 @@
 """Fit a sky of the size of the paper's in a process of its own; run by `run.py`."""
 
 import json
-import os
 import resource
 import sys
 from time import perf_counter
@@ -19,13 +18,10 @@ def main(n_superpixel: int) -> None:
     """Fit so many superpixels, and print as JSON what it took."""
     imported = perf_counter() - began
     sky = mock_sky(n_superpixel)
-    before = sum(os.times()[:4])
     fit, seconds = timed_fit(published_model(), sky)
     report = {
         "import": imported,
         **seconds,
-        # Of all threads, and of processes that have ended.
-        "processor": sum(os.times()[:4]) - before,
         "converged": int(fit.converged.sum()),
         "evaluations": float(fit.iterations.mean()),
         "arrays": sum(sky[name].nbytes for name in ("reddening", "emission")) / GIGABYTE,

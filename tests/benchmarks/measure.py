@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from phases import timed_fit
 from published import TOLERANCES, Objective, PowellFit, powell, published_model
-from skies import NSIDE, mock_sky
+from skies import NSIDE, SIMULATED, mock_sky
 
 from pymcdust import models
 from pymcdust.sky.cuts import edges_from_slices
@@ -33,7 +33,7 @@ class Size:
     compared : int
         Superpixels that Powell's method fits, spread over the sky.
     rounds : int
-        Turns that the methods take.
+        Turns that the methods take; divides `compared`.
     batch : int
         Superpixels in the sky that pymcdust fits in every round.
     sky : int
@@ -69,7 +69,7 @@ class Comparison:
     Parameters
     ----------
     powell : dict
-        For each of `TOLERANCES`, the fits, (round, superpixel) lists.
+        For each of `TOLERANCES`, the fits, lists by (round, superpixel).
     objective : (superpixel,) array
         Of pymcdust's maxima, by the function of the pixels that Powell's method minimises.
     seconds : list of dict
@@ -90,8 +90,12 @@ class Comparison:
 
     def per_superpixel(self, with_compile: bool) -> np.ndarray:
         """Return pymcdust's seconds per superpixel, (round,)."""
-        compiling = [0.0 if with_compile else s["compile"] for s in self.seconds]
-        return (np.array([s["whole"] for s in self.seconds]) - compiling) / self.batch
+        left_out = [0.0 if with_compile else s["compile"] for s in self.seconds]
+        return (np.array([s["whole"] for s in self.seconds]) - left_out) / self.batch
+
+    def cores(self) -> float:
+        """Return how many cores pymcdust kept busy on average."""
+        return np.mean([s["processor"] / s["whole"] for s in self.seconds])
 
     def powell_per_superpixel(self, tolerance: str) -> np.ndarray:
         """Return the seconds per superpixel of Powell's method, (round,)."""
@@ -101,16 +105,19 @@ class Comparison:
 def compare(size: Size) -> Comparison:
     """Fit the same superpixels by both methods."""
     sky = mock_sky(size.batch)
-    n_distinct = min(size.batch, 256)
-    compared = np.arange(size.compared) * n_distinct // size.compared
+    compared = np.arange(size.compared) * min(size.batch, SIMULATED) // size.compared
     fits: dict[str, list[list[PowellFit]]] = {tolerance: [] for tolerance in TOLERANCES}
     seconds = []
-    for turn in np.array_split(compared, size.rounds):
+    # Every turn goes from the first to the last, so that turns differ by chance alone.
+    turns = [compared[first :: size.rounds] for first in range(size.rounds)]
+    for turn in turns:
         for tolerance, rounds in fits.items():
             rounds.append([powell(sky.isel(superpixel=s), tolerance) for s in turn])
         fit, spent = timed_fit(published_model(), sky)
         seconds.append(spent)
-    objective = [_objective(sky.isel(superpixel=s), fit.isel(superpixel=s)) for s in compared]
+    objective = [
+        _objective(sky.isel(superpixel=s), fit.isel(superpixel=s)) for s in np.concatenate(turns)
+    ]
     return Comparison(fits, np.array(objective), seconds, size.batch)
 
 

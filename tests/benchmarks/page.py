@@ -58,7 +58,7 @@ def _against_powell(size: Size, comparison: Comparison) -> Iterable[str]:
         f"the published expression. {size.compared} superpixels are fitted so, in {size.rounds} "
         f"rounds; in each round pymcdust fits a sky of {size.batch:,} superpixels that contains "
         "them, from float32 arrays through compression, iterations and covariance to a fit. "
-        "Neither uses more than one core. The published code leaves SciPy's tolerances as they "
+        f"Powell's method keeps one core busy, pymcdust {comparison.cores():.1f}. The published code leaves SciPy's tolerances as they "
         "are. They stop it short of the maximum, so that a second row has the tolerance with which "
         "it comes as close as pymcdust. How far above pymcdust's the objective ends, in "
         "units of chi-square, is evaluated on the pixels by the same function for both."
@@ -66,13 +66,13 @@ def _against_powell(size: Size, comparison: Comparison) -> Iterable[str]:
     rows = []
     for tolerance, name in POWELL.items():
         fits = [fit for fits in comparison.powell[tolerance] for fit in fits]
-        excess = comparison.excess(tolerance)
+        excess = comparison.excess(tolerance).round(4) + 0.0  # no -0.0000
         rows.append(
             [
                 name,
                 _milliseconds(comparison.powell_per_superpixel(tolerance)),
                 f"{np.mean([fit.evaluations for fit in fits]):,.0f}",
-                *(f"{value:.4f}" for value in (excess.min(), np.median(excess), excess.max())),
+                *(f"{f(excess):.4f}" for f in (np.min, np.median, np.max)),
             ]
         )
     for with_compile, name in ((False, "pymcdust"), (True, "pymcdust, compiling included")):
@@ -102,9 +102,9 @@ def _whole_sky(size: Size, sky: dict[str, dict[str, float]]) -> Iterable[str]:
     cold = sky["cold"]
     yield (
         f"{size.sky:,} superpixels, from {cold['arrays']:.2f} GB of float32 arrays in memory to "
-        "the fit, in seconds. Each column is a new process: the first finds no compiled code in any "
-        "cache, the second what the first left. Importing the package and making the sky are not "
-        "part of the whole; the memory is the most that the process ever took, the arrays included."
+        "the fit, in seconds. Each column is a new process: the first finds no compiled code in "
+        "any cache, the second what the first left. Importing the package and making the sky are not "
+        "part of the whole; the memory is the most that the process ever took, arrays included."
     )
     phases = [*PHASES, "rest"]
     rows = [[phase, *(f"{run[phase]:.2f}" for run in sky.values())] for phase in phases]

@@ -1,6 +1,7 @@
 """Where the time of a fit goes."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
@@ -29,14 +30,20 @@ def timed_fit(model: Any, sky: xr.Dataset) -> tuple[xr.Dataset, dict[str, float]
     fit : xarray.Dataset
         The fit.
     seconds : dict
-        Of each of `PHASES`, of the `rest`, and of the `whole`.
+        Of each of `PHASES`, of the `rest`, and of the `whole`; and of `processor` time: that of
+        all threads, and of processes that have ended.
     """
     seconds = dict.fromkeys(PHASES, 0.0)
     with _measured(seconds):
-        began = perf_counter()
+        began, before = perf_counter(), _processor_time()
         result = engine.fit_map(model, sky)
-        whole = perf_counter() - began
-    return result, {**seconds, "rest": whole - sum(seconds.values()), "whole": whole}
+        whole, processor = perf_counter() - began, _processor_time() - before
+    rest = whole - sum(seconds.values())
+    return result, {**seconds, "rest": rest, "whole": whole, "processor": processor}
+
+
+def _processor_time() -> float:
+    return sum(os.times()[:4])
 
 
 @contextmanager
