@@ -8,15 +8,12 @@ function of (superpixel, parameter) serves any number of superpixels, any varian
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
-from pymc.model.transform.conditioning import remove_value_transforms
-from pymc_extras.prior import Prior
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -28,10 +25,9 @@ from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
 from pymcdust.errors import ModelError
-from pymcdust.infer.coordinates import from_normal
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
-from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
+from pymcdust.modeling.parameter import log_peak, prior_sd
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: What a compiled function takes as data, by the names of `pymcdust.sky.compression` rows.
@@ -83,10 +79,6 @@ class CompiledPosterior:
         Rows of the kind that will be evaluated. Their numbers of voxels, bands and rows, and
         whether weights differ from band to band, are those of every later evaluation; the
         superpixels may be others, and any number, unless the model ties parameters over the sky.
-    coordinates : {"unconstrained", "quantile"}, optional
-        Coordinates of the parameters: those of PyMC's transforms, with the density of the natural
-        parameters (for their maximum); or prior quantiles, with the density of these (for
-        sampling, see `pymcdust.infer.coordinates`).
 
     Attributes
     ----------
@@ -97,12 +89,7 @@ class CompiledPosterior:
         The layout of a block's vector.
     """
 
-    def __init__(
-        self,
-        model: VoxelMBB,
-        rows: xr.Dataset,
-        coordinates: Literal["unconstrained", "quantile"] = "unconstrained",
-    ) -> None:
+    def __init__(self, model: VoxelMBB, rows: xr.Dataset) -> None:
         pymc_model = model.centred().build(rows)
         free = pymc_model.free_RVs
         if not free:
@@ -110,8 +97,8 @@ class CompiledPosterior:
         self.model = model
         self.by_superpixel = not model.couples_superpixels
         self.slots = layout(pymc_model, self.by_superpixel)
-        self._graph = _write(model, pymc_model, self.slots, rows, coordinates)
-        self._function = _compile(self._graph, model, self.slots, coordinates)
+        graph = _write(pymc_model, self.slots, rows, self.by_superpixel)
+        self._function = _compile(graph, model, self.slots)
 
     @property
     def n_parameter(self) -> int:
@@ -185,16 +172,9 @@ class _Graph:
 
 
 def _write(
-    declared: VoxelMBB,
-    model: pm.Model,
-    slots: tuple[Slot, ...],
-    rows: xr.Dataset,
-    coordinates: str,
+    model: pm.Model, slots: tuple[Slot, ...], rows: xr.Dataset, by_superpixel: bool
 ) -> _Graph:
-    """Write the graph of a model's log posterior in the coordinates asked for."""
-    by_superpixel = not declared.couples_superpixels
-    if coordinates == "quantile":
-        model = remove_value_transforms(model)
+    """Write the graph of a model's log posterior."""
     # Only the number of superpixels stays open: known lengths spare most of the graph's rewriting.
     n_parameter = slots[-1].stop
     theta = pt.matrix("theta", dtype="float64", shape=(None if by_superpixel else 1, n_parameter))
@@ -213,10 +193,7 @@ def _write(
         model[_container(name)]: as_xtensor(value, dims=model[_container(name)].type.dims)
         for name, value in data.items()
     }
-    if coordinates == "quantile":
-        log_prior, likelihood, natural = _in_quantiles(declared, model, slots, theta)
-    else:
-        log_prior, likelihood, natural = _in_transforms(model, slots, theta, by_superpixel)
+    log_prior, likelihood, natural = _in_transforms(model, slots, theta, by_superpixel)
     natural = pt.concatenate([n.values.reshape((theta.shape[0], -1)) for n in natural], axis=1)
     graphs = graph_replace([log_prior, likelihood, natural], containers, strict=False)
     # Named dimensions have no gradients of their own: they are lowered to plain tensors first.
@@ -230,19 +207,13 @@ def _write(
     return _Graph(theta, data, log_prior, log_likelihood, natural)
 
 
-def _compile(
-    graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...], coordinates: str
-) -> Function:
+def _compile(graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...]) -> Function:
     """Compile the log posterior with its first and second derivatives."""
     theta, natural = graph.theta, graph.natural
     directions = pt.matrix("directions", dtype="float64", shape=2 * theta.type.shape[1:])
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
-    # The likelihood's structure serves where each natural parameter has a coordinate of its own.
-    hierarchical = any(not is_root(p.prior) for p in declared.free_parameters.values())
-    own_coordinates = coordinates == "unconstrained" or not hierarchical
-    structured = not declared.couples_superpixels and type(declared).build is VoxelMBB.build
-    if own_coordinates and structured:
+    if not declared.couples_superpixels and type(declared).build is VoxelMBB.build:
         gradient, hessian = _derivatives(graph.log_prior, theta, directions)
         by_natural, second = likelihood_derivatives(declared, slots, natural, graph.data)
         gradient = gradient + by_natural * slope
@@ -289,31 +260,6 @@ def _in_transforms(
     prior = sum(_total(term, by_superpixel) for term in terms[: len(slots)])
     likelihood = sum(_total(term, by_superpixel) for term in terms[len(slots) :])
     return *graph_replace([prior, likelihood], values, strict=False), natural
-
-
-def _in_quantiles(
-    declared: VoxelMBB,
-    model: pm.Model,
-    slots: tuple[Slot, ...],
-    theta: pt.TensorVariable,
-) -> tuple[pt.TensorVariable, pt.TensorVariable, list[XTensorVariable]]:
-    """Write log prior, log likelihood and natural parameters in prior-quantile coordinates."""
-    by_superpixel = not declared.couples_superpixels
-    parts = _columns(slots, theta, by_superpixel)
-    natural: dict[str, XTensorVariable] = {}
-    # A prior's own parameters come before it in the model.
-    for slot in slots:
-        prior = declared.prior_of(slot.name)
-        own = {
-            name: natural[f"{slot.name}_{name}"] if isinstance(value, Prior) else value
-            for name, value in prior.parameters.items()
-        }
-        natural[slot.name] = from_normal(prior, parts[slot.name], own).transpose(*slot.dims)
-    observed = [_total(term, by_superpixel) for term in model.logp(model.observed_RVs, sum=False)]
-    values = {model.rvs_to_values[rv]: natural[rv.name] for rv in model.free_RVs}
-    (likelihood,) = graph_replace([sum(observed)], values, strict=False)
-    prior = -0.5 * (theta**2 + np.log(2 * np.pi)).sum(axis=1)
-    return prior, likelihood, list(natural.values())
 
 
 def _derivatives(

@@ -160,7 +160,7 @@ def trust_region_step(
             change = (length - radius) / radius * length**2 / derivative
         change = np.where(length > radius * (1 + 1e-3), change, 0.0)
         shift = shift + np.nan_to_num(change)
-        if not np.any(change > 1e-3 * shift):
+        if not np.any(change > 0):
             break
     part = along / (value + shift[:, None])
     length = np.linalg.norm(part, axis=1)

@@ -48,7 +48,7 @@ class Size:
         Superpixels where something else grows.
     """
 
-    compared: int = 48
+    compared: int = 256
     rounds: int = 4
     batch: int = 1024
     sky: int = 9216

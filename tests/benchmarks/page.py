@@ -58,10 +58,11 @@ def _against_powell(size: Size, comparison: Comparison) -> Iterable[str]:
         f"the published expression. {size.compared} superpixels are fitted so, in {size.rounds} "
         f"rounds; in each round pymcdust fits a sky of {size.batch:,} superpixels that contains "
         "them, from float32 arrays through compression, iterations and covariance to a fit. "
-        f"Powell's method keeps one core busy, pymcdust {comparison.cores():.1f}. The published code leaves SciPy's tolerances as they "
-        "are. They stop it short of the maximum, so that a second row has the tolerance with which "
-        "it comes as close as pymcdust. How far above pymcdust's the objective ends, in "
-        "units of chi-square, is evaluated on the pixels by the same function for both."
+        f"Powell's method keeps one core busy, pymcdust {comparison.cores():.1f}. The published "
+        "code leaves SciPy's tolerances as they are, and they stop it short of the maximum: a "
+        "second row has a tolerance with which it gets there, unless it is caught elsewhere. The "
+        "excess is how far above pymcdust's the objective ends, in units of chi-square, both "
+        "evaluated on the pixels by the same function; below zero, pymcdust was caught."
     )
     rows = []
     for tolerance, name in POWELL.items():
@@ -103,8 +104,8 @@ def _whole_sky(size: Size, sky: dict[str, dict[str, float]]) -> Iterable[str]:
     yield (
         f"{size.sky:,} superpixels, from {cold['arrays']:.2f} GB of float32 arrays in memory to "
         "the fit, in seconds. Each column is a new process: the first finds no compiled code in "
-        "any cache, the second what the first left. Importing the package and making the sky are not "
-        "part of the whole; the memory is the most that the process ever took, arrays included."
+        "any cache, the second what the first left. Importing the package and making the sky are "
+        "not part of the whole; the memory is the most that the process ever took, arrays included."
     )
     phases = [*PHASES, "rest"]
     rows = [[phase, *(f"{run[phase]:.2f}" for run in sky.values())] for phase in phases]

@@ -265,7 +265,7 @@ def test_chi_square_of_rows_is_that_of_the_pixels(kind):
 # Invariances
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(KINDS))
 def test_the_order_of_pixels_does_not_matter(seed, kind):
     sky = sky_of_kind(kind, n_pixel=16)
@@ -276,7 +276,7 @@ def test_the_order_of_pixels_does_not_matter(seed, kind):
     np.testing.assert_allclose(one, mixed, rtol=1e-10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(log_scale=st.floats(-8, 8), kind=st.sampled_from(KINDS))
 def test_the_unit_of_emission_does_not_matter(log_scale, kind):
     scale = 10.0**log_scale
@@ -290,7 +290,7 @@ def test_the_unit_of_emission_does_not_matter(log_scale, kind):
     np.testing.assert_allclose(found[0] + shift, log_likelihood, rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_superpixels_cut_in_two_add_up(seed):
     sky = make_sky(seed=seed % 1000, n_pixel=16)
