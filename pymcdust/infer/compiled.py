@@ -27,7 +27,7 @@ from pytensor.xtensor.type import XTensorVariable
 from pymcdust.errors import ModelError
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
-from pymcdust.modeling.parameter import log_peak, prior_sd
+from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: What a compiled function takes as data, by the names of `pymcdust.sky.compression` rows.
@@ -214,7 +214,7 @@ def _compile(graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...]) -> Func
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
     if not declared.couples_superpixels and type(declared).build is VoxelMBB.build:
-        gradient, hessian = _derivatives(graph.log_prior, theta, directions)
+        gradient, hessian = _prior_derivatives(graph.log_prior, declared, theta, directions)
         by_natural, second = likelihood_derivatives(declared, slots, natural, graph.data)
         gradient = gradient + by_natural * slope
         hessian = hessian + second * slope[:, :, None] * slope[:, None, :]
@@ -277,6 +277,20 @@ def _derivatives(
     products = vectorize_graph(product, {vector: batched})
     unit_vectors = directions[:, None, :] * pt.ones_like(theta)[None]
     return gradient, graph_replace(products, {batched: unit_vectors}).transpose(1, 0, 2)
+
+
+def _prior_derivatives(
+    log_prior: pt.TensorVariable,
+    declared: VoxelMBB,
+    theta: pt.TensorVariable,
+    directions: pt.TensorVariable,
+) -> tuple[pt.TensorVariable, pt.TensorVariable]:
+    """Write gradient and Hessian of the log prior, which is diagonal without a hierarchy."""
+    if not all(is_root(p.prior) for p in declared.free_parameters.values()):
+        return _derivatives(log_prior, theta, directions)
+    gradient = pt.grad(log_prior.sum(), theta)
+    diagonal = pt.grad(gradient.sum(), theta, disconnected_inputs="ignore")
+    return gradient, diagonal[:, :, None] * directions[None]
 
 
 def _container(name: str) -> str:

@@ -10,6 +10,7 @@ remains of I is a constant of the chi-square.
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -19,6 +20,9 @@ from pymcdust.sky.validation import superpixel_blocks
 
 #: Rows taken into the triangle at a time: their columns then stay in the processor's cache.
 BLOCK_ROWS = 128
+
+#: Size of the columns of the superpixels that are taken together [bytes].
+BLOCK_BYTES = 4 * 2**20
 
 
 def is_compressed(sky: xr.Dataset) -> bool:
@@ -46,13 +50,13 @@ def as_rows(sky: xr.Dataset) -> xr.Dataset:
     """
     if is_compressed(sky):
         return sky
-    columns, sigma = _columns(sky)
+    columns = _columns(_Pixels.of(sky))
     n_row = sky.sizes["voxel"] + 1
     right = columns[..., n_row:]
     if right.ndim == 4:
         right = np.moveaxis(right[..., 0], 1, 2)
     floor = np.zeros((sky.sizes["superpixel"], sky.sizes["band"]))
-    return _rows_dataset(sky, columns[..., :n_row], right, sigma, floor, sky.pixel.values)
+    return _rows_dataset(sky, columns[..., :n_row], right, floor, sky.pixel.values)
 
 
 def compress(sky: xr.Dataset) -> xr.Dataset:
@@ -103,47 +107,65 @@ def chi_square(rows: xr.Dataset, values: Mapping[str, xr.Variable]) -> np.ndarra
     return (misfit.sum(("pixel", "band")) + rows.chi2_floor.variable.sum("band")).values
 
 
-def _columns(sky: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Write the columns ``[W dE | w | W I]`` of the pixels, and the sigma that remains.
+class _Pixels(NamedTuple):
+    """The arrays of a sky: those that `sky` holds, in the order of the sky contract."""
+
+    reddening: np.ndarray
+    emission: np.ndarray
+    valid: np.ndarray
+    sigma: np.ndarray
+
+    @classmethod
+    def of(cls, sky: xr.Dataset) -> "_Pixels":
+        order = ("superpixel", "pixel", ...)
+        sigma = sky.sigma if sky.sigma.ndim == 1 else sky.sigma.transpose(*order)
+        return cls(
+            sky.reddening.transpose(*order).values,
+            sky.emission.transpose(*order).values,
+            sky.valid.transpose(*order).values,
+            sigma.values,
+        )
+
+    def part(self, superpixels: slice) -> "_Pixels":
+        """Return the arrays of some superpixels."""
+        sigma = self.sigma if self.sigma.ndim == 1 else self.sigma[superpixels]
+        return _Pixels(*(array[superpixels] for array in self[:3]), sigma)
+
+
+def _columns(pixels: _Pixels) -> np.ndarray:
+    """Write the columns ``[W dE | w | W I]``, whose weights are what a band's sigma leaves over.
 
     Returns
     -------
-    columns : (superpixel, pixel, voxel + 1 + band) array
+    (superpixel, pixel, voxel + 1 + band) array
         Where all bands have the same weights; else (superpixel, band, pixel, voxel + 2).
-    sigma : (band,) array
-        Standard deviation of the weighted emission.
     """
-    reddening = sky.reddening.transpose("superpixel", "pixel", "voxel").values
-    emission = sky.emission.transpose("superpixel", "pixel", "band").values
-    valid = sky.valid.transpose("superpixel", "pixel", ...).values
+    reddening, emission, valid, sigma = pixels
     n_superpixel, n_pixel, n_voxel = reddening.shape
     n_band = emission.shape[2]
-    if valid.ndim == 2 and sky.sigma.ndim == 1:
+    if valid.ndim == 2 and sigma.ndim == 1:
         columns = np.empty((n_superpixel, n_pixel, n_voxel + 1 + n_band))
         columns[..., :n_voxel] = reddening
         columns[..., n_voxel] = 1.0
         columns[..., n_voxel + 1 :] = emission
         columns[~valid] = 0.0
-        return columns, np.asarray(sky.sigma.values, dtype=float)
+        return columns
     used = np.moveaxis(np.broadcast_to(valid.reshape(*valid.shape[:2], -1), emission.shape), 2, 1)
     columns = np.empty((n_superpixel, n_band, n_pixel, n_voxel + 2))
     columns[..., :n_voxel] = reddening[:, None]
     columns[..., n_voxel] = 1.0
     columns[..., n_voxel + 1] = np.moveaxis(emission, 2, 1)
     columns[~used] = 0.0
-    if sky.sigma.ndim == 1:
-        return columns, np.asarray(sky.sigma.values, dtype=float)
-    sigma = np.moveaxis(sky.sigma.transpose("superpixel", "pixel", "band").values, 2, 1)
-    # What is masked may hold anything, a sigma of zero included.
-    columns /= np.where(used, sigma, 1.0)[..., None]
-    return columns, np.ones(n_band)
+    if sigma.ndim > 1:
+        # What is masked may hold anything, a sigma of zero included.
+        columns /= np.where(used, np.moveaxis(sigma, 2, 1), 1.0)[..., None]
+    return columns
 
 
 def _rows_dataset(
     sky: xr.Dataset,
     left: np.ndarray,
     right: np.ndarray,
-    sigma: np.ndarray,
     floor: np.ndarray,
     pixel: np.ndarray,
 ) -> xr.Dataset:
@@ -154,7 +176,7 @@ def _rows_dataset(
             "reddening": ((*rows, "voxel"), left[..., :-1]),
             "intercept": (rows, left[..., -1]),
             "emission": (("superpixel", "pixel", "band"), right),
-            "sigma": (("band",), sigma),
+            "sigma": (("band",), _remaining_sigma(sky)),
             "chi2_floor": (("superpixel", "band"), floor),
             "log_norm": (("superpixel",), log_norm),
             "n_data": (("superpixel",), n_data),
@@ -186,15 +208,30 @@ def _likelihood_constants(sky: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compress_block(sky: xr.Dataset) -> xr.Dataset:
-    columns, sigma = _columns(sky)
-    n_row = sky.sizes["voxel"] + 1
-    triangle = _triangle(columns)
+    pixels = _Pixels.of(sky)
+    n_superpixel, n_pixel, n_voxel = pixels.reddening.shape
+    n_row, n_column = n_voxel + 1, n_voxel + 1 + pixels.emission.shape[2]
+    step = max(1, BLOCK_BYTES // (8 * n_pixel * n_column))
+    triangle = np.concatenate(
+        [
+            _triangle(_columns(pixels.part(slice(start, start + step))))
+            for start in range(0, n_superpixel, step)
+        ]
+    )
     right = triangle[..., n_row:]
     if right.ndim == 4:  # (superpixel, band, row, 1)
         right = np.moveaxis(right[..., 0], 1, 2)
+    sigma = _remaining_sigma(sky)
     floor = (right[:, n_row:] ** 2).sum(axis=1) / sigma**2
     left = triangle[..., :n_row, :n_row]
-    return _rows_dataset(sky, left, right[:, :n_row], sigma, floor, np.arange(n_row))
+    return _rows_dataset(sky, left, right[:, :n_row], floor, np.arange(n_row))
+
+
+def _remaining_sigma(sky: xr.Dataset) -> np.ndarray:
+    """Return the standard deviation of each band after the rows were weighted, (band,)."""
+    if sky.sigma.ndim == 1:
+        return np.asarray(sky.sigma.values, dtype=float)
+    return np.ones(sky.sizes["band"])
 
 
 def _triangle(columns: np.ndarray) -> np.ndarray:
@@ -220,5 +257,7 @@ def _triangle(columns: np.ndarray) -> np.ndarray:
 
 def _pad_rows(columns: np.ndarray, n_row: int) -> np.ndarray:
     """Append rows of zeros, which leave the triangle as it is, up to `n_row` rows."""
-    missing = max(0, n_row - columns.shape[-2])
+    missing = n_row - columns.shape[-2]
+    if missing <= 0:
+        return columns
     return np.pad(columns, [(0, 0)] * (columns.ndim - 2) + [(0, missing), (0, 0)])

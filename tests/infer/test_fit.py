@@ -107,6 +107,28 @@ def test_a_learnt_population_is_that_of_scipy(sky):
     np.testing.assert_allclose(fit.objective, best, rtol=1e-3)
 
 
+def test_a_fit_speaks_of_the_parameter_itself_however_it_is_written(sky):
+    # The maximum of a non-centred density would be that of another variable.
+    mean = Prior("Normal", mu=18.0, sigma=3.0)
+    fits = [
+        fit_map(
+            TemperaturePerVoxel(
+                temperature=per_voxel(
+                    Prior("Normal", mu=mean, sigma=2.0, centered=centred), unit="K"
+                ),
+                beta=fixed(1.6),
+                rho=fixed(1e-4),
+            ),
+            sky,
+        )
+        for centred in (True, False)
+    ]
+    assert fits[0].converged.all()
+    assert set(fits[0].data_vars) == set(fits[1].data_vars)
+    np.testing.assert_allclose(fits[0].temperature, fits[1].temperature, rtol=1e-9)
+    np.testing.assert_allclose(fits[0].temperature_sd, fits[1].temperature_sd, rtol=1e-9)
+
+
 def test_twins_end_in_the_deeper_of_their_valleys(compiled, tied, sky_of):
     # Two voxels of nearly the same shape may exchange their temperatures: two maxima.
     sky = sky_of(n_superpixel=3, temperature=[14.0, 26.0, 18.0], noise=0.05, seed=3)
@@ -174,14 +196,14 @@ def test_a_parameter_at_its_bound_is_flagged_with_a_sensible_error(compiled, pap
         assert float(fit.beta_sd[s]) == pytest.approx(sd, rel=0.03)
 
 
-@pytest.mark.parametrize(("beta", "bound"), [((0.4, 0.5, 0.6), 1.0), ((3.4, 3.5, 3.6), 3.0)])
-def test_bounds_hold_where_the_data_want_out(beta, bound, sky_of):
-    sky = sky_of(seed=5, noise=0.02, temperature=18.0, beta=np.array(beta)[:, None])
+def test_bounds_hold_where_the_data_want_out(sky_of):
+    beta = np.array([3.4, 3.5, 3.6])[:, None]
+    sky = sky_of(seed=5, noise=0.02, temperature=18.0, beta=beta)
     fit = fit_map("single_temperature", sky)
     assert fit.converged.all()
     assert np.all((fit.temperature >= 5) & (fit.temperature <= 100))
     assert np.all((fit.beta >= 1) & (fit.beta <= 3))
-    np.testing.assert_allclose(fit.beta, bound, atol=1e-3)
+    np.testing.assert_allclose(fit.beta, 3.0, atol=1e-3)
     assert np.all(fit.flag.values & FLAGS["parameter_at_bound"])
     for name in ("temperature", "beta", "rho"):
         assert np.all(fit[f"{name}_sd"] > 0)

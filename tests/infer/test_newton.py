@@ -117,6 +117,15 @@ def test_blocks_do_not_feel_one_another():
         np.testing.assert_allclose(together[i], alone[0], rtol=2e-3, atol=1e-3 * radius[i])
 
 
+@pytest.mark.parametrize("n_block", [1, 3])
+def test_what_is_given_is_left_alone(n_block):
+    curvature, gradient = np.tile(np.eye(2) * 3, (n_block, 1, 1)), np.ones((n_block, 2))
+    for radius in (0.1, 10.0):
+        trust_region_step(gradient, curvature, np.full(n_block, radius))
+        np.testing.assert_array_equal(curvature, np.tile(np.eye(2) * 3, (n_block, 1, 1)))
+        np.testing.assert_array_equal(gradient, np.ones((n_block, 2)))
+
+
 def test_no_gradient_and_no_curvature_make_no_step():
     step, gain = trust_region_step(np.zeros((1, 3)), np.zeros((1, 3, 3)), np.ones(1))
     assert np.all(np.isfinite(step))

@@ -215,6 +215,7 @@ def test_blocks_of_superpixels_change_nothing(kind, monkeypatch):
     sky = sky_of_kind(kind)
     whole = compress(sky)
     monkeypatch.setattr(validation, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(compression, "BLOCK_BYTES", 1, raising=False)
     assert len(list(validation.superpixel_blocks(sky))) == N_SUPERPIXEL
     xr.testing.assert_identical(whole, compress(sky))
 

@@ -14,13 +14,13 @@ from pymcdust.sky.simulate import simulate_sky
 
 pytestmark = pytest.mark.statistical
 
-N_SUPERPIXEL, N_PIXEL, N_VOXEL = 400, 256, 2
+N_SUPERPIXEL, N_PIXEL, N_VOXEL = 1600, 64, 2
 
-#: A twentieth of the paper's noise: every voxel is then well constrained.
-SIGMA = {band: PAPER_SIGMA[band] / 20 for band in BANDS}
+#: A fortieth of the paper's noise: every voxel is then well constrained.
+SIGMA = {band: PAPER_SIGMA[band] / 40 for band in BANDS}
 
 #: Chance that a test of this file fails by bad luck, for each number that it looks at.
-FALSE_ALARM = 1e-5
+FALSE_ALARM = 1e-4
 
 TRUTH = {"temperature": ("voxel", [17.0, 20.0]), "beta": 1.6, "rho": 1e-4}
 
@@ -34,7 +34,7 @@ def clouds(seed):
         np.ones(len(BANDS)),
         [0.0, 0.5, 2.0],
         np.arange(N_SUPERPIXEL),
-        nside=256,
+        nside=128,
         superpixel_nside=16,
         reddening_unit="bayestar2019",
     )
