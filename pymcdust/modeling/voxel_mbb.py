@@ -164,7 +164,7 @@ class VoxelMBB:
         Returns
         -------
         pymc.Model
-            With the free parameters, the deterministic `emissivity` (superpixel, voxel, band)
+            With the free parameters, the deterministic `emissivity` (superpixel, band, voxel)
             [MJy/sr/mag], and the observed `emission` (superpixel, pixel, band) [MJy/sr]. The data
             are `pymc.dims.Data`, so that another sky's can take their place.
         """
@@ -213,7 +213,10 @@ class VoxelMBB:
         return xr.Dataset(drawn, coords={dim: coords[dim] for dim in coords if dim in used})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the model in plain types, for the attributes of results."""
+        """Return the declarations in plain types, for the attributes of results.
+
+        A spectrum of its own, or other code of a subclass, is not part of them.
+        """
         declarations = {name: getattr(self, name).to_dict() for name in PARAMETERS}
         return {"model": self.name, "parameters": declarations}
 

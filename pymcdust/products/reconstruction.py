@@ -80,8 +80,9 @@ def variance_explained(fit: xr.Dataset, sky: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     (superpixel, band) DataArray
-        1 - var(residual) / var(emission) over the valid pixels; at most 1, negative where the fit
-        is worse than a constant, NaN where the emission does not vary.
+        1 - mean(residual^2) / var(emission) over the valid pixels: a wrong mean counts as
+        unexplained. At most 1, negative where the fit is worse than the mean, NaN where the
+        emission does not vary.
 
     Raises
     ------
@@ -91,8 +92,12 @@ def variance_explained(fit: xr.Dataset, sky: xr.Dataset) -> xr.DataArray:
     parts = []
     for _, block, predicted in reconstruction_blocks(fit, sky):
         emission = observed(block)
-        total = _variance(emission)
-        left = _variance(np.where(np.isnan(emission), np.nan, emission - predicted))
+        present = ~np.isnan(emission)
+        count = np.maximum(present.sum(axis=1, keepdims=True), 1)
+        mean = np.where(present, emission, 0).sum(axis=1, keepdims=True) / count
+        # The numbers of pixels cancel in the ratio.
+        total = (np.where(present, emission - mean, 0) ** 2).sum(axis=1)
+        left = (np.where(present, emission - predicted, 0) ** 2).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             parts.append(np.where(total > 0, 1 - left / total, np.nan))
     return xr.DataArray(
@@ -259,12 +264,3 @@ def _empty_map(fit: xr.Dataset, sky: xr.Dataset, name: str) -> xr.DataArray:
         name=name,
         attrs={"unit": "MJy/sr"},
     )
-
-
-def _variance(values: np.ndarray) -> np.ndarray:
-    """Return the variance over pixels of (superpixel, pixel, band) values, NaN left out."""
-    present = ~np.isnan(values)
-    count = np.maximum(present.sum(axis=1, keepdims=True), 1)
-    mean = np.where(present, values, 0).sum(axis=1, keepdims=True) / count
-    squares = np.where(present, values - mean, 0) ** 2
-    return (squares.sum(axis=1, keepdims=True) / count)[:, 0]

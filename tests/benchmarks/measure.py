@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from phases import timed_fit
-from published import TOLERANCES, Objective, PowellFit, powell, published_model
+from published import RIVALS, Objective, PowellFit, Rival, powell, published_model
 from skies import NSIDE, SIMULATED, mock_sky
 
 from pymcdust import models
@@ -31,7 +31,7 @@ class Size:
     Parameters
     ----------
     compared : int
-        Superpixels that Powell's method fits, spread over the sky.
+        Superpixels that Powell's method fits in each sky, spread over it.
     rounds : int
         Turns that the methods take; divides `compared`.
     batch : int
@@ -48,9 +48,9 @@ class Size:
         Superpixels where something else grows.
     """
 
-    compared: int = 256
+    compared: int = 128
     rounds: int = 4
-    batch: int = 1024
+    batch: int = 4096
     sky: int = 9216
     growth: tuple[int, ...] = (64, 256, 1024, 4096)
     nsides: tuple[int, ...] = NSIDES
@@ -69,7 +69,7 @@ class Comparison:
     Parameters
     ----------
     powell : dict
-        For each of `TOLERANCES`, the fits, lists by (round, superpixel).
+        For each of `RIVALS`, the fits, lists by (round, superpixel).
     objective : (superpixel,) array
         Of pymcdust's maxima, by the function of the pixels that Powell's method minimises.
     seconds : list of dict
@@ -78,14 +78,14 @@ class Comparison:
         Superpixels that pymcdust fitted in every round.
     """
 
-    powell: dict[str, list[list[PowellFit]]]
+    powell: dict[Rival, list[list[PowellFit]]]
     objective: np.ndarray
     seconds: list[dict[str, float]]
     batch: int
 
-    def excess(self, tolerance: str) -> np.ndarray:
+    def excess(self, rival: Rival) -> np.ndarray:
         """Return how far above pymcdust's objective Powell's ends, (superpixel,)."""
-        fits = [fit for fits in self.powell[tolerance] for fit in fits]
+        fits = [fit for fits in self.powell[rival] for fit in fits]
         return np.array([fit.objective for fit in fits]) - self.objective
 
     def per_superpixel(self, with_compile: bool) -> np.ndarray:
@@ -97,22 +97,22 @@ class Comparison:
         """Return how many cores pymcdust kept busy on average."""
         return np.mean([s["processor"] / s["whole"] for s in self.seconds])
 
-    def powell_per_superpixel(self, tolerance: str) -> np.ndarray:
+    def powell_per_superpixel(self, rival: Rival) -> np.ndarray:
         """Return the seconds per superpixel of Powell's method, (round,)."""
-        return np.array([np.mean([f.seconds for f in fits]) for fits in self.powell[tolerance]])
+        return np.array([np.mean([f.seconds for f in fits]) for fits in self.powell[rival]])
 
 
-def compare(size: Size) -> Comparison:
-    """Fit the same superpixels by both methods."""
-    sky = mock_sky(size.batch)
+def compare(size: Size, column: float | None) -> Comparison:
+    """Fit the same superpixels of `mock_sky(column=column)` by both methods."""
+    sky = mock_sky(size.batch, column=column)
     compared = np.arange(size.compared) * min(size.batch, SIMULATED) // size.compared
-    fits: dict[str, list[list[PowellFit]]] = {tolerance: [] for tolerance in TOLERANCES}
+    fits: dict[Rival, list[list[PowellFit]]] = {rival: [] for rival in RIVALS}
     seconds = []
     # Every turn goes from the first to the last, so that turns differ by chance alone.
     turns = [compared[first :: size.rounds] for first in range(size.rounds)]
     for turn in turns:
-        for tolerance, rounds in fits.items():
-            rounds.append([powell(sky.isel(superpixel=s), tolerance) for s in turn])
+        for rival, rounds in fits.items():
+            rounds.append([powell(sky.isel(superpixel=s), rival) for s in turn])
         fit, spent = timed_fit(published_model(), sky)
         seconds.append(spent)
     objective = [

@@ -6,35 +6,43 @@ from pathlib import Path
 
 from measure import FULL, QUICK, compare, full_sky, growth
 from page import write_page
+from published import RIVALS
+
+#: The skies on which pymcdust is compared with the published method, by their reddening [mag] in
+#: every voxel.
+SKIES: dict[str, float | None] = {
+    "Dusty sightlines: 0.24 mag in every voxel": 0.24,
+    "From the plane to the poles": None,
+}
 
 #: How much worse than Powell's pymcdust's objective may be, relatively: rounding.
 ROUNDING: float = 1e-6
 
 
 def main() -> None:
-    """Measure, print the page, and fail where pymcdust ended above Powell's method."""
+    """Measure, print the page, and fail where pymcdust ended above the published method."""
     parser = argparse.ArgumentParser(description="Measure the speed of pymcdust.")
     parser.add_argument("--quick", action="store_true", help="everything tiny, to see that it runs")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there as well")
     options = parser.parse_args()
 
     size = QUICK if options.quick else FULL
-    _say("against Powell's method")
-    comparison = compare(size)
+    comparisons = {}
+    for title, column in SKIES.items():
+        _say(f"against Powell's method: {title}")
+        comparisons[title] = compare(size, column)
     _say("the whole sky, in new processes")
     sky = full_sky(size)
     _say("growing skies")
-    page = write_page(size, comparison, sky, growth(size))
+    page = write_page(size, comparisons, sky, growth(size))
     print(page)
     if options.write:
         options.write.write_text(page)
-    worse = [
-        f"by {-excess.min():.2g} than Powell's method with {tolerance} tolerances"
-        for tolerance in comparison.powell
-        if ((excess := comparison.excess(tolerance)) < -ROUNDING * comparison.objective).any()
-    ]
-    if worse:
-        sys.exit(f"pymcdust's objective is worse {' and '.join(worse)}")
+    published = RIVALS[0]
+    for title, comparison in comparisons.items():
+        excess = comparison.excess(published)
+        if (excess < -ROUNDING * comparison.objective).any():
+            sys.exit(f"{title}: worse than the published method by {-excess.min():.2g}")
 
 
 def _say(what: str) -> None:

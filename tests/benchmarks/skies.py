@@ -5,6 +5,7 @@ import xarray as xr
 
 from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.dataset import build_sky
+from pymcdust.sky.morphology import mock_reddening
 from pymcdust.sky.simulate import simulate_sky
 
 #: The distance cuts of the paper's map: 9 voxels.
@@ -26,6 +27,7 @@ def mock_sky(
     *,
     nside: int = NSIDE,
     slices: tuple[int, int, int] = SLICES,
+    column: float | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
     """Make a sky of float32 arrays, in which no superpixel equals another.
@@ -41,6 +43,8 @@ def mock_sky(
         Nside of the pixels; the superpixels have `SUPERPIXEL_NSIDE`.
     slices : (start, stop, step), optional
         Distance cuts, as a range of Bayestar's slices.
+    column : float, optional
+        Mean reddening of every voxel of every superpixel [mag]; by default that of a disc.
     seed : int, optional
         Seed of clouds, temperatures and noise.
 
@@ -51,15 +55,16 @@ def mock_sky(
     """
     n_simulated = min(n_superpixel, SIMULATED)
     everywhere = 12 * SUPERPIXEL_NSIDE**2
-    clouds = simulate_sky(
-        _truth,
+    dust = mock_reddening(
         nside=nside,
         superpixel_nside=SUPERPIXEL_NSIDE,
         superpixels=np.arange(n_simulated) * everywhere // n_simulated,
         distance_edge=edges_from_slices(slices),
-        noise=False,
         seed=seed,
     )
+    if column is not None:
+        dust["reddening"] = dust["reddening"] * (column / dust["reddening"].mean("pixel"))
+    clouds = simulate_sky(_truth, reddening=dust, noise=False, seed=seed)
     rng = np.random.default_rng(seed)
     sigma = clouds.sigma.values.astype(np.float32)
     sizes = clouds.sizes
