@@ -80,9 +80,9 @@ def variance_explained(fit: xr.Dataset, sky: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     (superpixel, band) DataArray
-        1 - mean(residual^2) / var(emission) over the valid pixels: a wrong mean counts as
-        unexplained. At most 1, negative where the fit is worse than the mean, NaN where the
-        emission does not vary.
+        1 - mean(residual^2) / s^2 over the valid pixels, with the sample variance s^2 of the
+        emission (n - 1): a wrong mean counts as unexplained. At most 1, negative where the fit is
+        worse than the mean, NaN where the emission does not vary.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def variance_explained(fit: xr.Dataset, sky: xr.Dataset) -> xr.DataArray:
         present = ~np.isnan(emission)
         count = np.maximum(present.sum(axis=1, keepdims=True), 1)
         mean = np.where(present, emission, 0).sum(axis=1, keepdims=True) / count
-        # The numbers of pixels cancel in the ratio.
         total = (np.where(present, emission - mean, 0) ** 2).sum(axis=1)
         left = (np.where(present, emission - predicted, 0) ** 2).sum(axis=1)
+        left *= 1 - 1 / count[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             parts.append(np.where(total > 0, 1 - left / total, np.nan))
     return xr.DataArray(

@@ -122,7 +122,7 @@ def test_variance_explained_over_valid_pixels(fit, sky, per_band):
             use = valid[superpixel, :, band] if per_band else valid[superpixel]
             data = sky["emission"].values[superpixel, use, band]
             left = data - predicted.values[superpixel, use, band]
-            expected = 1 - (left**2).mean() / data.var()
+            expected = 1 - (left**2).mean() / data.var(ddof=1)
             assert explained.values[superpixel, band] == pytest.approx(expected, rel=1e-9)
 
 
