@@ -1,7 +1,6 @@
 """Fit one block of superpixels: start, climb, measure the width, and put it into words."""
 
 import json
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -111,68 +110,97 @@ def _to_dataset(
     optimum: Optimum,
     laplace: LaplaceApproximation,
 ) -> xr.Dataset:
-    model, at = posterior.model, optimum.evaluation
-    n_superpixel = rows.sizes["superpixel"]
-    variables: dict[str, Any] = {}
+    """Put a fit into the words of the fit contract."""
+    parameters = _parameters(posterior, rows, optimum.evaluation.natural, laplace.sd)
+    values = {name: parameters[name].variable for name in posterior.model.parameters}
+    diagnostics = _diagnostics(posterior, rows, optimum, laplace, chi_square(rows, values))
+    fit = xr.Dataset({**parameters, **diagnostics, "distance_edge": rows.distance_edge.variable})
+    fit = fit.assign_coords(
+        {name: rows[name].variable for name in ("superpixel", "voxel", "band", "frequency")}
+    )
+    return fit.assign_attrs(
+        **rows.attrs,
+        model=posterior.model.name,
+        model_definition=json.dumps(posterior.model.to_dict()),
+    )
+
+
+def _parameters(
+    posterior: CompiledPosterior, rows: xr.Dataset, natural: np.ndarray, sd: np.ndarray
+) -> dict[str, xr.DataArray]:
+    """Name the columns of the estimates and of their errors; add what is held fixed."""
+    variables = {}
     for slot in posterior.slots:
-        declared = model.parameters.get(slot.name)
-        attrs = {
-            "long_name": slot.name.replace("_", " "),
-            "unit": declared.unit if declared else "",
-            "tying": declared.tying if declared else "hyperparameter",
-            "prior_sd": posterior.prior_sd[slot.name],
-        }
+        declared = posterior.model.parameters.get(slot.name)
+        name, unit = slot.name.replace("_", " "), declared.unit if declared else ""
         shape = tuple(rows.sizes[dim] for dim in slot.dims)
-        values = at.natural[:, slot.columns].reshape(shape)
-        sd = laplace.sd[:, slot.columns].reshape(shape)
-        variables[slot.name] = (slot.dims, values, attrs)
-        sd_attrs = {"long_name": f"standard deviation of {attrs['long_name']}"}
-        variables[f"{slot.name}_sd"] = (slot.dims, sd, {**sd_attrs, "unit": attrs["unit"]})
-    for name, parameter in model.parameters.items():
+        variables[slot.name] = xr.DataArray(
+            natural[:, slot.columns].reshape(shape),
+            dims=slot.dims,
+            attrs={
+                "long_name": name,
+                "unit": unit,
+                "tying": declared.tying if declared else "hyperparameter",
+                "prior_sd": posterior.prior_sd[slot.name],
+            },
+        )
+        variables[f"{slot.name}_sd"] = xr.DataArray(
+            sd[:, slot.columns].reshape(shape),
+            dims=slot.dims,
+            attrs={"long_name": f"standard deviation of {name}", "unit": unit},
+        )
+    for name, parameter in posterior.model.parameters.items():
         if not parameter.free:
             attrs = {"long_name": name, "unit": parameter.unit, "tying": "fixed"}
-            variables[name] = ((), float(parameter.prior), attrs)
+            variables[name] = xr.DataArray(float(parameter.prior), attrs=attrs)
+    return variables
 
-    def per_superpixel(values: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(values, (n_superpixel,)).copy()
 
-    values = {name: xr.Variable(*variables[name][:2]) for name in model.parameters}
-    chi2 = chi_square(rows, values)
+def _diagnostics(
+    posterior: CompiledPosterior,
+    rows: xr.Dataset,
+    optimum: Optimum,
+    laplace: LaplaceApproximation,
+    chi2: np.ndarray,
+) -> dict[str, xr.DataArray]:
+    """Tell for each superpixel how good its fit is; a block's number goes to all of its own."""
     block_chi2 = chi2 if posterior.by_superpixel else chi2.sum()
-    few = rows.n_data.values < model.n_free(rows.sizes["voxel"], rows.sizes["band"])
-    reddening = np.abs(rows.reddening).sum(
-        [d for d in rows.reddening.dims if d not in ("superpixel", "voxel")]
-    )
-    flag = (
-        FLAGS["not_converged"] * per_superpixel(~optimum.converged)
-        + FLAGS["parameter_at_bound"] * per_superpixel(laplace.at_bound.any(axis=1))
-        + FLAGS["no_covariance"] * per_superpixel(np.isnan(laplace.covariance[:, 0, 0]))
-        + FLAGS["voxel_without_dust"] * (reddening == 0).any("voxel").values
-        + FLAGS["fewer_data_than_parameters"] * few
-    ).astype(np.int32)
-    diagnostics = {
+    log_prior = optimum.evaluation.log_prior - posterior.highest_log_prior
+    n_data = rows.n_data.values
+    along_rows = [dim for dim in rows.reddening.dims if dim not in ("superpixel", "voxel")]
+    flags = {
+        "not_converged": ~optimum.converged,
+        "parameter_at_bound": laplace.at_bound.any(axis=1),
+        "no_covariance": np.isnan(laplace.covariance[:, 0, 0]),
+        "voxel_without_dust": (rows.reddening == 0).all(along_rows).any("voxel").values,
+        "fewer_data_than_parameters": n_data
+        < posterior.model.n_free(rows.sizes["voxel"], rows.sizes["band"]),
+    }
+    columns = {
         "objective": (
-            per_superpixel(block_chi2 - 2 * (at.log_prior - posterior.highest_log_prior)),
+            block_chi2 - 2 * log_prior,
             "minus twice the log posterior density, without normalising constants",
         ),
         "chi2": (chi2, "chi-square"),
-        "n_data": (rows.n_data.values, "number of valid data"),
-        "converged": (per_superpixel(optimum.converged), "whether the fit has converged"),
-        "iterations": (per_superpixel(optimum.iterations), "evaluations of the log posterior"),
+        "n_data": (n_data, "number of valid data"),
+        "converged": (optimum.converged, "whether the fit has converged"),
+        "iterations": (optimum.iterations, "evaluations of the log posterior"),
         "gradient_norm": (
-            per_superpixel(np.sqrt(2 * optimum.gain)),
+            np.sqrt(2 * optimum.gain),
             "length of the gradient, in units of the width of the posterior",
         ),
-        "flag": (flag, "what to know before use"),
+        "flag": (
+            sum(bit * flags[name].astype(np.int32) for name, bit in FLAGS.items()),
+            "what to know before use",
+        ),
     }
-    for name, (array, long_name) in diagnostics.items():
-        variables[name] = (("superpixel",), array, {"long_name": long_name})
-    variables["flag"][2].update(flag_masks=list(FLAGS.values()), flag_meanings=" ".join(FLAGS))
-    variables["distance_edge"] = rows.distance_edge.variable
-    coords = {name: rows[name].variable for name in ("superpixel", "voxel", "band", "frequency")}
-    attrs = {
-        **rows.attrs,
-        "model": model.name,
-        "model_definition": json.dumps(model.to_dict()),
+    variables = {
+        name: xr.DataArray(
+            np.broadcast_to(values, chi2.shape).copy(),
+            dims="superpixel",
+            attrs={"long_name": long_name},
+        )
+        for name, (values, long_name) in columns.items()
     }
-    return xr.Dataset(variables, coords=coords, attrs=attrs)
+    variables["flag"].attrs.update(flag_masks=list(FLAGS.values()), flag_meanings=" ".join(FLAGS))
+    return variables

@@ -278,7 +278,7 @@ def disc_reddening(
 ) -> np.ndarray:
     """Return the mean reddening of each voxel in a thin disc seen from its middle.
 
-    The density falls as exp(-|z| / scale height); looked through to its end, the disc has the
+    The density falls as exp(-abs(z) / scale height); looked through to its end, the disc has the
     column density x scale height x csc|b|.
 
     Parameters
