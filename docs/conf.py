@@ -46,3 +46,4 @@ html_title = "pymcdust"
 html_static_path = ["_static"]
 html_theme_options = {"show_toc_level": 2}
 html_show_sourcelink = False
+html_sidebars = {"**": []}  # the pages stand side by side: there is no section to navigate

@@ -73,18 +73,18 @@ def _against_powell(size: Size, comparisons: dict[str, Comparison]) -> Iterable[
             excess = comparison.excess(rival).round(3) + 0.0  # no -0.000
             rows.append(
                 [
-                    f"Powell's method {rival.name}",
+                    rival.name,
                     _milliseconds(comparison.powell_per_superpixel(rival)),
                     f"{np.mean([fit.evaluations for fit in fits]):,.0f}",
                     *(f"{f(excess):.3f}" for f in (np.min, np.median, np.max)),
                     *(_ratio(comparison, rival, compiling) for compiling in (False, True)),
                 ]
             )
-        for with_compile, name in ((False, "pymcdust"), (True, "pymcdust, compiling included")):
+        for with_compile, name in ((False, "pymcdust"), (True, "pymcdust with compile")):
             times = _milliseconds(comparison.per_superpixel(with_compile))
             rows.append([name, times, *[""] * 6])
         head = ["", "ms per superpixel", "evaluations", "excess, least", "median", "most"]
-        yield _table([*head, "pymcdust faster by", "compiling included"], rows)
+        yield _table([*head, "pymcdust is faster by", "with compile"], rows)
 
 
 def _ratio(comparison: Comparison, rival: Rival, with_compile: bool) -> str:

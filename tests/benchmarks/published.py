@@ -110,9 +110,9 @@ class Rival:
 #: The published call leaves SciPy's tolerances (1e-4) as they are; the tight one is written in the
 #: same code, but not handed on.
 RIVALS: tuple[Rival, ...] = (
-    Rival("as published", PublishedExpression, {}),
-    Rival("with a leaner objective", Objective, {}),
-    Rival("so, to `ftol=1e-9`", Objective, {"ftol": 1e-9}),
+    Rival("Powell, as published", PublishedExpression, {}),
+    Rival("Powell, leaner objective", Objective, {}),
+    Rival("the same, `ftol=1e-9`", Objective, {"ftol": 1e-9}),
 )
 
 
