@@ -213,7 +213,7 @@ def _compile(graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...]) -> Func
     directions = pt.matrix("directions", dtype="float64", shape=2 * theta.type.shape[1:])
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
-    if not declared.couples_superpixels and type(declared).build is VoxelMBB.build:
+    if not declared.couples_superpixels:
         gradient, hessian = _prior_derivatives(graph.log_prior, declared, theta, directions)
         by_natural, second = likelihood_derivatives(declared, slots, natural, graph.data)
         gradient = gradient + by_natural * slope

@@ -55,6 +55,13 @@ class VoxelMBB:
         for name, value in vars(cls).items():
             if isinstance(value, Parameter) and name not in PARAMETERS:
                 raise ModelError(f"{cls.__name__}: {unknown('parameter', name, PARAMETERS)}")
+        for name in ("build", "emissivity"):
+            if name in vars(cls):
+                raise ModelError(
+                    f"{cls.__name__} defines {name}, but a model is its four declarations: the "
+                    "likelihood and the spectrum (Eq. 4) are the same for all, and fits, "
+                    "reconstructions and simulations rely on that"
+                )
         missing = [name for name in PARAMETERS if not hasattr(cls, name)]
         if missing:
             raise ModelError(
@@ -146,10 +153,7 @@ class VoxelMBB:
 
     @staticmethod
     def emissivity(frequency: Any, temperature: Any, beta: Any, rho: Any) -> Any:
-        """Return the emission per reddening [MJy/sr/mag]: here a modified blackbody (Eq. 1).
-
-        A variant with another spectrum overrides this, element by element and differentiable.
-        """
+        """Return the emission per reddening [MJy/sr/mag]: that of a modified blackbody (Eq. 1)."""
         return emissivity(frequency, temperature, beta, rho)
 
     def build(self, rows: xr.Dataset) -> pm.Model:
@@ -213,10 +217,7 @@ class VoxelMBB:
         return xr.Dataset(drawn, coords={dim: coords[dim] for dim in coords if dim in used})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the declarations in plain types, for the attributes of results.
-
-        A spectrum of its own, or other code of a subclass, is not part of them.
-        """
+        """Return the model in plain types, for the attributes of results."""
         declarations = {name: getattr(self, name).to_dict() for name in PARAMETERS}
         return {"model": self.name, "parameters": declarations}
 

@@ -58,6 +58,12 @@ def test_the_base_case_is_that_of_the_paper():
     assert model.offset == fixed(0.0, unit="MJy/sr")
 
 
+@pytest.mark.parametrize("name", ["build", "emissivity"])
+def test_code_of_its_own_is_refused(name):
+    with pytest.raises(ModelError, match=f"Clever defines {name}, but a model is its four"):
+        type("Clever", (TemperaturePerVoxel,), {name: lambda *_: None})
+
+
 def test_a_missing_parameter_is_named():
     with pytest.raises(ModelError, match=r"Halfway does not declare beta, offset; .*per_voxel"):
         type("Halfway", (VoxelMBB,), {"temperature": fixed(18.0), "rho": fixed(1e-4)})
