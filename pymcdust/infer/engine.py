@@ -70,8 +70,9 @@ def fit_map(
         Zarr store for the fit. Chunks are written beside it as they are done; a fit that was
         stopped goes on from there when it is asked for again.
     starts : int, optional
-        Starting points for every superpixel; the best end is kept. Superpixels that have not
-        converged are started a few times more in any case.
+        Starting points for every superpixel; the best end is kept. The first is the published
+        one, the second is cold, the others scatter. Superpixels that have not converged are
+        started a few times more in any case.
     seed : int, optional
         Seed of the scatter of starting points.
     overwrite : bool, optional

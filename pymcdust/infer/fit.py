@@ -1,6 +1,7 @@
 """Fit one block of superpixels: start, climb, measure the width, and put it into words."""
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -14,6 +15,10 @@ from pymcdust.sky.compression import chi_square
 
 #: Where the published fits start (Zelko et al. 2022, published code).
 START: dict[str, float] = {"temperature": 18.8, "beta": 1.53, "rho": 1e-4, "offset": 0.5}
+
+#: The second starting point: dust that hardly shines, and much of it. A voxel that is cold in one
+#: maximum and warm in another is found from both sides.
+COLD_START: dict[str, float] = {**START, "temperature": 7.0, "rho": 1e-3}
 
 #: How often a block that does not converge is started anew, elsewhere.
 RESTARTS = 4
@@ -45,7 +50,7 @@ def fit_rows(
     starts : int
         Number of starting points for every block; the highest maximum is kept.
     rng : numpy.random.Generator
-        Scatters all starting points but the first.
+        Scatters all starting points but the first two.
 
     Returns
     -------
@@ -71,23 +76,27 @@ def find_maximum(
         )
 
     n_block = rows.sizes["superpixel"] if per_block else 1
-    first = np.tile(start_coordinates(posterior), (n_block, 1))
+    first, cold = (
+        np.tile(start_coordinates(posterior, start), (n_block, 1)) for start in (START, COLD_START)
+    )
     best = maximise(evaluate, first)
     for attempt in range(1, starts + RESTARTS):
         again = np.arange(n_block) if attempt < starts else np.flatnonzero(~best.converged)
         if not len(again):
             break
-        scattered = first[again] + RESTART_SCATTER * rng.normal(size=(len(again), first.shape[1]))
-        other = maximise(lambda theta, b, again=again: evaluate(theta, again[b]), scattered)
+        start = cold[again]
+        if attempt > 1:
+            start = first[again] + RESTART_SCATTER * rng.normal(size=start.shape)
+        other = maximise(lambda theta, b, again=again: evaluate(theta, again[b]), start)
         best.replace_where_better(again, other)
     return best
 
 
-def start_coordinates(posterior: CompiledPosterior) -> np.ndarray:
-    """Return the first starting point of a block, (parameter,): the published one, if allowed."""
+def start_coordinates(posterior: CompiledPosterior, start: Mapping[str, float]) -> np.ndarray:
+    """Return a starting point of a block, (parameter,); what the priors rule out is replaced."""
     theta = np.empty(posterior.n_parameter)
     for slot in posterior.slots:
-        value = START.get(slot.name)
+        value = start.get(slot.name)
         if value is None or not slot.lower < value < slot.upper:
             value = _central_value(posterior.model, slot)
         theta[slot.columns] = slot.to_unconstrained(np.asarray(value, dtype=float))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, special, stats
 
-from pymcdust import Prior, fixed, models, per_superpixel, per_voxel
+from pymcdust import Prior, fixed, models, per_superpixel, per_voxel, simulate_sky
 from pymcdust.infer import fit as fit_module
 from pymcdust.infer.engine import fit_map
-from pymcdust.infer.fit import FLAGS, find_maximum, start_coordinates
+from pymcdust.infer.fit import FLAGS, START, find_maximum, start_coordinates
 from pymcdust.infer.newton import maximise
 from pymcdust.modeling.gallery import resolve
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
@@ -274,7 +274,7 @@ def test_only_those_that_need_it_start_again(compiled, sky, monkeypatch):
 
 def test_a_fit_starts_where_the_published_ones_do(compiled, sky):
     posterior = compiled("offsets_per_superpixel", compress(sky))
-    start = start_coordinates(posterior)
+    start = start_coordinates(posterior, START)
     for slot in posterior.slots:
         value = {"temperature": 18.8, "beta": 1.53, "rho": 1e-4, "offset": 0.5}[slot.name]
         expected = slot.to_unconstrained(np.array(value))
@@ -288,7 +288,26 @@ def test_a_start_outside_the_prior_moves_inside(compiled, sky):
         rho=fixed(1e-4),
     )
     posterior = compiled(model, compress(sky))
-    np.testing.assert_allclose(start_coordinates(posterior), 0.0, atol=1e-12)
+    np.testing.assert_allclose(start_coordinates(posterior, START), 0.0, atol=1e-12)
+
+
+def test_the_second_start_finds_the_maximum_with_a_cold_voxel():
+    # Superpixels with little dust, in which a warm voxel and a cold one explain nearly as much.
+    sky = simulate_sky(
+        {"temperature": 18.0, "beta": 1.6, "rho": 1e-4},
+        nside=64,
+        superpixel_nside=8,
+        superpixels=[2, 33, 242, 253, 255],
+        distance_edge=[0, 0.3, 1, 3],
+        seed=1,
+    )
+    model = TemperaturePerVoxel(
+        beta=per_superpixel(Prior("Uniform", lower=1.0, upper=3.0)),
+        rho=per_superpixel(Prior("Uniform", lower=1e-6, upper=1e3), unit="mag-1"),
+    )
+    one, two = (fit_map(model, sky, starts=starts) for starts in (1, 2))
+    assert np.all(two.objective < one.objective - 0.1)
+    assert np.all(two.temperature.min("voxel") < one.temperature.min("voxel") - 2)
 
 
 # What is written
