@@ -89,7 +89,7 @@ def small_sky(seed: int) -> xr.Dataset:
     truth = {
         "temperature": (("superpixel", "voxel"), temperature),
         "beta": ("superpixel", 1.6 + 0.1 * np.sin(lat)),
-        "rho": ("superpixel", 1e-4 * np.exp(0.3 * np.sin(lon))),
+        "rho": ("superpixel", 1e-4 * np.exp(0.3 * np.sin(lon) * np.cos(lat))),
     }
     return simulate_sky(truth, reddening=reddening, sigma=SIGMA, seed=seed)
 
