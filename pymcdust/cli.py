@@ -95,7 +95,9 @@ def simulate(
 ) -> None:
     """Simulate a sky whose temperatures a model's prior draws."""
     from pymcdust import open_sky, save_sky, simulate_sky
+    from pymcdust.sky.store import check_free
 
+    check_free(out, overwrite)
     geometry = {"nside": nside, "superpixel_nside": superpixel_nside}
     given = {"center": center, "radius": radius, "distance_edge": edge}
     geometry |= {name: value for name, value in given.items() if value is not None}
@@ -115,7 +117,9 @@ def prepare(
 ) -> None:
     """Make a sky from a reddening map and five emission maps."""
     from pymcdust import prepare_sky, save_sky
+    from pymcdust.sky.store import check_free
 
+    check_free(out, overwrite)
     sky = prepare_sky(config, progress=_say)
     save_sky(sky, out, overwrite=overwrite)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]

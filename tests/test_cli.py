@@ -159,6 +159,17 @@ def test_what_is_wrong_is_one_message_and_status_2(run, skies, words, said):
     assert sorted(path.name for path in skies.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [(["prepare", "sky.toml"], "prepare_sky"), (["simulate"], "simulate_sky")],
+)
+def test_a_place_that_is_taken_is_refused_before_the_work(run, skies, monkeypatch, words, work):
+    monkeypatch.setattr(pymcdust, work, lambda *_, **__: pytest.fail("worked first"))
+    status, _, err = run(*words, "--out", skies / "sky.zarr")
+    assert status == 2
+    assert "exists already" in err
+
+
 def test_an_unknown_command_is_named(run):
     status, _, err = run("fitt")
     assert status == 2

@@ -18,7 +18,7 @@ from pymcdust.modeling.gallery import resolve
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import compress, is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
-from pymcdust.sky.store import open_store, write_store
+from pymcdust.sky.store import check_free, open_store, write_store
 
 #: Superpixels that are fitted together.
 CHUNK = 2048
@@ -152,14 +152,7 @@ class Parts:
     def __init__(self, out: Path, fingerprint: dict[str, Any], overwrite: bool) -> None:
         self.out, self.overwrite = out, overwrite
         self.folder = out.with_name(f"{out.name}.parts")
-        if out.exists() and not overwrite:
-            raise ConfigurationError(
-                f"{out} exists already; choose another name or ask to overwrite it"
-            )
-        if out.exists() and not (out / "zarr.json").is_file():
-            raise ConfigurationError(
-                f"{out} is not a Zarr store and will not be overwritten; choose another name"
-            )
+        check_free(out, overwrite)
         self.folder.mkdir(parents=True, exist_ok=True)
         note = self.folder / "fingerprint.json"
         if not note.exists():

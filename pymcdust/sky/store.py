@@ -41,8 +41,7 @@ def write_store(
         If `path` exists and may not be replaced.
     """
     path = Path(path)
-    if path.exists():
-        _refuse_overwriting(path, overwrite)
+    check_free(path, overwrite)
     dataset = dataset.assign_attrs({INVENTORY: sorted(map(str, dataset.variables))})
     encoding = {
         name: {
@@ -119,7 +118,24 @@ def open_store(path: str | Path) -> xr.Dataset:
     return dataset
 
 
-def _refuse_overwriting(path: Path, overwrite: bool) -> None:
+def check_free(path: str | Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, before the work whose result is to go there.
+
+    Parameters
+    ----------
+    path : path
+        Folder of a store to be written.
+    overwrite : bool
+        Whether a Zarr store that is already there may be replaced.
+
+    Raises
+    ------
+    ConfigurationError
+        If `path` exists and may not be replaced.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
     if not overwrite:
         raise ConfigurationError(
             f"{path} exists already; choose another name or ask to overwrite it (overwrite=True)"

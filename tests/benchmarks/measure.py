@@ -14,7 +14,8 @@ from phases import timed_fit
 from published import RIVALS, Objective, PowellFit, Rival, powell, published_model
 from skies import NSIDE, SIMULATED, mock_sky
 
-from pymcdust import models
+from pymcdust import fit_map, models
+from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.cuts import edges_from_slices
 
 #: Pixels of a superpixel by the Nside of the pixels.
@@ -22,6 +23,10 @@ NSIDES: tuple[int, ...] = (256, 512, 1024, 2048)
 
 #: Distance cuts that give 2, 5, 9 and 17 voxels between the same ends.
 CUTS: tuple[tuple[int, int, int], ...] = ((15, 96, 80), (15, 96, 20), (15, 96, 10), (15, 96, 5))
+
+
+#: Starting points from which the highest maximum is taken to be found.
+MANY_STARTS: int = 12
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,29 @@ def growth(size: Size) -> dict[str, list[dict]]:
         model = models.load(name)()
         if not model.couples_superpixels:
             table["model"].append(_entry(f"`{name}`", model, sky))
+    return table
+
+
+def starts(size: Size) -> list[dict]:
+    """Count the superpixels in which few starting points miss what `MANY_STARTS` find."""
+    sky = mock_sky(size.batch // 4)
+    table = []
+    priors = {"flat beta and rho": published_model(), "the gallery's": TemperaturePerVoxel()}
+    for name, model in priors.items():
+        best = fit_map(model, sky, starts=MANY_STARTS).objective
+        for n_start in (1, 2):
+            fit = fit_map(model, sky, starts=n_start)
+            short = (fit.objective - best).values
+            table.append(
+                {
+                    "priors": name,
+                    "starts": n_start,
+                    "superpixels": sky.sizes["superpixel"],
+                    "missed": int((short > 1e-3).sum()),
+                    "most": max(0.0, float(short.max())),
+                    "evaluations": float(fit.iterations.mean()),
+                }
+            )
     return table
 
 

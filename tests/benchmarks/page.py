@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from measure import Comparison, Size
+from measure import MANY_STARTS, Comparison, Size
 from phases import PHASES
 from published import Rival
 
@@ -19,6 +19,7 @@ def write_page(
     comparisons: dict[str, Comparison],
     sky: dict[str, dict[str, float]],
     growth: dict[str, list],
+    starts: list[dict],
 ) -> str:
     """Return the page in Markdown."""
     sections = [
@@ -31,6 +32,7 @@ def write_page(
         *_against_powell(size, comparisons),
         *_whole_sky(size, sky),
         *_growing(size, growth),
+        *_starting(starts),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -85,6 +87,26 @@ def _against_powell(size: Size, comparisons: dict[str, Comparison]) -> Iterable[
             rows.append([name, times, *[""] * 6])
         head = ["", "ms per superpixel", "evaluations", "excess, least", "median", "most"]
         yield _table([*head, "pymcdust is faster by", "with compile"], rows)
+
+
+def _starting(starts: list[dict]) -> Iterable[str]:
+    yield "## What more starts find"
+    yield (
+        "From one starting point, the default, the highest maximum is sometimes missed; the second "
+        f"start is cold. The highest of {MANY_STARTS} starts is taken for the truth. Missed are "
+        "superpixels whose objective ends above it, on sightlines from the plane to the poles."
+    )
+    rows = [
+        [
+            entry["priors"],
+            f"{entry['starts']}",
+            f"{entry['missed']} of {entry['superpixels']:,}",
+            f"{entry['most']:.2f}",
+            f"{entry['evaluations']:.1f}",
+        ]
+        for entry in starts
+    ]
+    yield _table(["priors", "starts", "missed", "by at most", "evaluations"], rows)
 
 
 def _ratio(comparison: Comparison, rival: Rival, with_compile: bool) -> str:

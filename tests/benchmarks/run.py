@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from measure import FULL, QUICK, compare, full_sky, growth
+from measure import FULL, QUICK, compare, full_sky, growth, starts
 from page import write_page
 from published import RIVALS
 
@@ -34,7 +34,7 @@ def main() -> None:
     _say("the whole sky, in new processes")
     sky = full_sky(size)
     _say("growing skies")
-    page = write_page(size, comparisons, sky, growth(size))
+    page = write_page(size, comparisons, sky, growth(size), starts(size))
     print(page)
     if options.write:
         options.write.write_text(page)
