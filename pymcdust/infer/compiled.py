@@ -10,35 +10,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import graph_replace, vectorize_graph
-from pytensor.graph.rewriting.basic import dfs_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
-from pytensor.graph.rewriting.utils import rewrite_graph
-from pytensor.tensor.rewriting.einsum import inline_optimized_einsum
-from pytensor.xtensor import as_xtensor
-from pytensor.xtensor.type import XTensorVariable
 
 from pymcdust.errors import ModelError
+from pymcdust.infer.graph import DATA, Coordinates, Graph, write_graph
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
 from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
-#: What a compiled function takes as data, by the names of `pymcdust.sky.compression` rows.
-DATA: tuple[str, ...] = ("reddening", "intercept", "emission", "sigma", "frequency")
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The log posterior of a batch of blocks, in unconstrained coordinates.
-
-    No Jacobian enters: its maximum is that of the density of the natural parameters.
+    """The log posterior of a batch of blocks, with its derivatives by their coordinates.
 
     Parameters
     ----------
@@ -79,6 +69,9 @@ class CompiledPosterior:
         Rows of the kind that will be evaluated. Their numbers of voxels, bands and rows, and
         whether weights differ from band to band, are those of every later evaluation; the
         superpixels may be others, and any number, unless the model ties parameters over the sky.
+    coordinates : {"unconstrained", "quantile"}, optional
+        Kind of coordinates (see `pymcdust.infer.graph`): the first for the MAP, the second for
+        sampling.
 
     Attributes
     ----------
@@ -89,16 +82,19 @@ class CompiledPosterior:
         The layout of a block's vector.
     """
 
-    def __init__(self, model: VoxelMBB, rows: xr.Dataset) -> None:
-        pymc_model = model.centred().build(rows)
+    def __init__(
+        self, model: VoxelMBB, rows: xr.Dataset, coordinates: Coordinates = "unconstrained"
+    ) -> None:
+        declared = model.centred()
+        pymc_model = declared.build(rows)
         free = pymc_model.free_RVs
         if not free:
             raise ModelError(f"{model.name} has no free parameter: nothing is left to infer")
         self.model = model
         self.by_superpixel = not model.couples_superpixels
         self.slots = layout(pymc_model, self.by_superpixel)
-        graph = _write(pymc_model, self.slots, rows, self.by_superpixel)
-        self._function = _compile(graph, model, self.slots)
+        self._graph = write_graph(declared, pymc_model, self.slots, rows, coordinates)
+        self._function = _compile(self._graph, declared, self.slots, coordinates)
 
     @property
     def n_parameter(self) -> int:
@@ -123,7 +119,7 @@ class CompiledPosterior:
         Parameters
         ----------
         theta : (block, parameter) array
-            Unconstrained coordinates.
+            Coordinates.
         data : list of arrays
             The blocks' data, from `select`.
 
@@ -135,6 +131,63 @@ class CompiledPosterior:
         # A trial point may lie where numbers overflow; whoever asked sees that it is not finite.
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             return Evaluation(*self._function(theta, np.eye(self.n_parameter), *data))
+
+    def log_likelihood(self, theta: np.ndarray, data: list[np.ndarray]) -> np.ndarray:
+        """Evaluate the log likelihood alone, at many points of every block.
+
+        Parameters
+        ----------
+        theta : (point, block, parameter) array
+            Coordinates.
+        data : list of arrays
+            The blocks' data, from `select`.
+
+        Returns
+        -------
+        (point, block) array
+            Of the rows of data, normalised.
+        """
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return self._log_likelihood(theta, *data)
+
+    def natural(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the natural parameters at many points of every block, and their log prior.
+
+        Parameters
+        ----------
+        theta : (point, block, parameter) array
+            Coordinates.
+
+        Returns
+        -------
+        natural : (point, block, parameter) array
+            The natural parameters.
+        log_prior : (point, block, variable) array
+            Log prior density of the natural parameters of each free variable, normalised.
+        """
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return tuple(self._natural(theta))
+
+    @cached_property
+    def _log_likelihood(self) -> Function:
+        (value,), points = self._at_points(self._graph.log_likelihood)
+        return pytensor.function(
+            [points, *self._graph.data.values()], value, mode=NUMPY_MODE, on_unused_input="ignore"
+        )
+
+    @cached_property
+    def _natural(self) -> Function:
+        graph = self._graph
+        values, points = self._at_points(graph.natural, graph.natural_log_prior)
+        return pytensor.function([points], values, mode=NUMPY_MODE)
+
+    def _at_points(
+        self, *outputs: pt.TensorVariable
+    ) -> tuple[list[pt.TensorVariable], pt.TensorVariable]:
+        """Vectorise outputs over a leading dimension of the coordinates."""
+        theta = self._graph.theta
+        points = pt.tensor("points", dtype="float64", shape=(None, *theta.type.shape))
+        return vectorize_graph(list(outputs), {theta: points}), points
 
     def select(self, rows: xr.Dataset, blocks: np.ndarray | slice) -> list[np.ndarray]:
         """Return the data of some blocks, in the order that an evaluation takes.
@@ -160,60 +213,19 @@ class CompiledPosterior:
         ]
 
 
-@dataclass(frozen=True)
-class _Graph:
-    """The log posterior of a batch, as a graph of inputs."""
-
-    theta: pt.TensorVariable
-    data: dict[str, pt.TensorVariable]
-    log_prior: pt.TensorVariable
-    log_likelihood: pt.TensorVariable
-    natural: pt.TensorVariable
-
-
-def _write(
-    model: pm.Model, slots: tuple[Slot, ...], rows: xr.Dataset, by_superpixel: bool
-) -> _Graph:
-    """Write the graph of a model's log posterior."""
-    # Only the number of superpixels stays open: known lengths spare most of the graph's rewriting.
-    n_parameter = slots[-1].stop
-    theta = pt.matrix("theta", dtype="float64", shape=(None if by_superpixel else 1, n_parameter))
-    data = {
-        name: pt.tensor(
-            name,
-            dtype="float64",
-            shape=tuple(
-                None if by_superpixel and dim == "superpixel" else length
-                for dim, length in rows[name].sizes.items()
-            ),
-        )
-        for name in DATA
-    }
-    containers = {
-        model[_container(name)]: as_xtensor(value, dims=model[_container(name)].type.dims)
-        for name, value in data.items()
-    }
-    log_prior, likelihood, natural = _in_transforms(model, slots, theta, by_superpixel)
-    natural = pt.concatenate([n.values.reshape((theta.shape[0], -1)) for n in natural], axis=1)
-    graphs = graph_replace([log_prior, likelihood, natural], containers, strict=False)
-    # Named dimensions have no gradients of their own: they are lowered to plain tensors first.
-    log_prior, log_likelihood, natural = rewrite_graph(
-        graphs,
-        include=("lower_xtensor", "canonicalize", "stabilize"),
-        # The sightline sum, as a matrix product: an Einsum's derivatives stay opaque graphs.
-        custom_rewrite=dfs_rewriter(inline_optimized_einsum),
-    )
-    natural = pt.specify_shape(natural, theta.type.shape)
-    return _Graph(theta, data, log_prior, log_likelihood, natural)
-
-
-def _compile(graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...]) -> Function:
+def _compile(
+    graph: Graph, declared: VoxelMBB, slots: tuple[Slot, ...], coordinates: Coordinates
+) -> Function:
     """Compile the log posterior with its first and second derivatives."""
     theta, natural = graph.theta, graph.natural
     directions = pt.matrix("directions", dtype="float64", shape=2 * theta.type.shape[1:])
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
-    if not declared.couples_superpixels:
+    # The likelihood's structure serves where each natural parameter has a coordinate of its own.
+    own = coordinates == "unconstrained" or all(
+        is_root(p.prior) for p in declared.free_parameters.values()
+    )
+    if own and not declared.couples_superpixels:
         gradient, hessian = _prior_derivatives(graph.log_prior, declared, theta, directions)
         by_natural, second = likelihood_derivatives(declared, slots, natural, graph.data)
         gradient = gradient + by_natural * slope
@@ -229,37 +241,6 @@ def _compile(graph: _Graph, declared: VoxelMBB, slots: tuple[Slot, ...]) -> Func
         mode=NUMPY_MODE,
         on_unused_input="ignore",
     )
-
-
-def _columns(
-    slots: tuple[Slot, ...], theta: pt.TensorVariable, by_superpixel: bool
-) -> dict[str, XTensorVariable]:
-    """Cut the vectors of all blocks into named variables with named dimensions."""
-    parts = {}
-    for slot in slots:
-        columns = theta[:, slot.columns] if by_superpixel else theta[0, slot.columns]
-        if len(slot.shape) != 1:
-            columns = columns.reshape((*(theta.shape[:1] if by_superpixel else ()), *slot.shape))
-        parts[slot.name] = as_xtensor(columns, dims=slot.dims)
-    return parts
-
-
-def _in_transforms(
-    model: pm.Model, slots: tuple[Slot, ...], theta: pt.TensorVariable, by_superpixel: bool
-) -> tuple[pt.TensorVariable, pt.TensorVariable, list[XTensorVariable]]:
-    """Write log prior, log likelihood and natural parameters in PyMC's own coordinates."""
-    parts = _columns(slots, theta, by_superpixel)
-    terms = model.logp(jacobian=False, sum=False)
-    values = {model.rvs_to_values[rv]: parts[rv.name] for rv in model.free_RVs}
-    natural = [
-        parts[rv.name]
-        if (transform := model.rvs_to_transforms[rv]) is None
-        else transform.backward(parts[rv.name], *rv.owner.inputs)
-        for rv in model.free_RVs
-    ]
-    prior = sum(_total(term, by_superpixel) for term in terms[: len(slots)])
-    likelihood = sum(_total(term, by_superpixel) for term in terms[len(slots) :])
-    return *graph_replace([prior, likelihood], values, strict=False), natural
 
 
 def _derivatives(
@@ -291,16 +272,6 @@ def _prior_derivatives(
     gradient = pt.grad(log_prior.sum(), theta)
     diagonal = pt.grad(gradient.sum(), theta, disconnected_inputs="ignore")
     return gradient, diagonal[:, :, None] * directions[None]
-
-
-def _container(name: str) -> str:
-    return "frequency" if name == "frequency" else f"{name}_data"
-
-
-def _total(term: object, by_superpixel: bool) -> pt.TensorVariable:
-    kept = ("superpixel",) if by_superpixel else ()
-    total = term.sum(dim=[d for d in term.dims if d not in kept]).values
-    return total if by_superpixel else total[None]
 
 
 #: Runs each operation of the rewritten graph as one NumPy call on the whole batch. There is

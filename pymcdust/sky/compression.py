@@ -107,6 +107,24 @@ def chi_square(rows: xr.Dataset, values: Mapping[str, xr.Variable]) -> np.ndarra
     return (misfit.sum(("pixel", "band")) + rows.chi2_floor.variable.sum("band")).values
 
 
+def likelihood_constant(rows: xr.Dataset) -> np.ndarray:
+    """Return what the log likelihood of the rows lacks to be that of the pixels (Eq. 7).
+
+    Parameters
+    ----------
+    rows : xarray.Dataset
+        Rows of data, of the pixels or compressed.
+
+    Returns
+    -------
+    (superpixel,) array
+        To be added to the normalised log likelihood of a superpixel's rows, each of which counts as
+        one datum for each band.
+    """
+    of_rows = rows.sizes["pixel"] * (np.log(rows.sigma.values) + 0.5 * np.log(2 * np.pi)).sum()
+    return rows.log_norm.values - 0.5 * rows.chi2_floor.sum("band").values + of_rows
+
+
 class _Pixels(NamedTuple):
     """The arrays of a sky: those that `sky` holds, in the order of the sky contract."""
 
