@@ -213,7 +213,7 @@ def worst_superpixel(diagnosis: xr.Dataset) -> int | None:
         return None
     worst = severity(diagnosis)
     if "superpixel" not in worst.dims:
-        worst = _over_parameters(diagnosis, "rhat", np.fmax, ("superpixel",)).fillna(np.inf)
+        worst = over_parameters(diagnosis, "rhat", np.fmax, ("superpixel",)).fillna(np.inf)
     return int(diagnosis["superpixel"].values[int(worst.argmax("superpixel"))])
 
 
@@ -332,7 +332,7 @@ def _transitions(stats: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(found).drop_vars(["chain", "draw"], errors="ignore")
 
 
-def _over_parameters(
+def over_parameters(
     diagnosis: xr.Dataset, statistic: str, worst: np.ufunc, dims: tuple[str, ...]
 ) -> xr.DataArray:
     """Return the worst of all parameters, for each place along `dims`; NaN wins in np.maximum."""
@@ -365,17 +365,17 @@ def _judged(
     for name in parameters(result):
         ratio[f"{name}_rhat"] = result[f"{name}_mcse"] / result[f"{name}_sd"]
     worst = {
-        "rhat": _over_parameters(result, "rhat", np.maximum, dims),
-        "ess_bulk": _over_parameters(result, "ess_bulk", np.minimum, dims),
-        "ess_tail": _over_parameters(result, "ess_tail", np.minimum, dims),
-        "mcse_over_sd": _over_parameters(ratio, "rhat", np.maximum, dims),
+        "rhat": over_parameters(result, "rhat", np.maximum, dims),
+        "ess_bulk": over_parameters(result, "ess_bulk", np.minimum, dims),
+        "ess_tail": over_parameters(result, "ess_tail", np.minimum, dims),
+        "mcse_over_sd": over_parameters(ratio, "rhat", np.maximum, dims),
     }
     result = result.assign({**worst, "independent": independent})
     n_chain, n_draw = draws.sizes["chain"], draws.sizes["draw"]
     least_ess = max(LEAST_ESS, LEAST_ESS_PER_CHAIN * n_chain)
     too_short = n_chain * n_draw < least_ess or draws_of_a_chain(n_chain, n_draw) < LEAST_DRAWS
     # Negated, so that NaN counts as bad wherever there should be a number.
-    means = _over_parameters(result, "mean", np.maximum, dims)
+    means = over_parameters(result, "mean", np.maximum, dims)
     wrong = {
         "high_rhat": ~independent & ~(result["rhat"] < LARGEST_RHAT),
         "low_ess": ~(np.minimum(result["ess_bulk"], result["ess_tail"]) >= least_ess),

@@ -316,7 +316,7 @@ def _round_values(values: np.ndarray, step: float) -> np.ndarray:
     """Return the multiples of `step` between the least and the greatest of `values`."""
     multiples = np.arange(np.ceil(values.min() / step), np.floor(values.max() / step) + 1)
     # Rounded, because 3 * 0.1 is not 0.3 to all digits.
-    return np.round(multiples * step, 10)
+    return np.round(multiples * step, 10) + 0.0  # lest there be a -0
 
 
 def _crossing(

@@ -149,3 +149,9 @@ def test_no_label_of_a_patch_stands_beside_its_edges():
 def test_a_patch_around_a_pole_has_meridians():
     places = labels(Zoom(2.0, -89.0, (-20.0, 20.0, -20.0, 20.0)))
     assert {"150°", "180°", "210°"} <= set(places)
+
+
+def test_zero_has_no_sign():
+    places = labels(Zoom(90.0, -1.0, (-3.0, 3.0, -2.0, 2.0)))
+    assert "0°" in places
+    assert "-0°" not in places
