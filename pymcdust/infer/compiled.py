@@ -8,8 +8,10 @@ function of (superpixel, parameter) serves any number of superpixels, any varian
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
@@ -19,7 +21,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
 from pymcdust.errors import ModelError
-from pymcdust.infer.graph import DATA, Coordinates, Graph, write_graph
+from pymcdust.infer.graph import DATA, Coordinates, Graph, whitened_model, write_graph
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
 from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
@@ -95,6 +97,7 @@ class CompiledPosterior:
         self.slots = layout(pymc_model, self.by_superpixel)
         self._graph = write_graph(declared, pymc_model, self.slots, rows, coordinates)
         self._function = _compile(self._graph, declared, self.slots, coordinates)
+        self._pymc_nuts: dict[float, tuple[pm.Model, pm.NUTS]] = {}
 
     @property
     def n_parameter(self) -> int:
@@ -188,6 +191,30 @@ class CompiledPosterior:
         theta = self._graph.theta
         points = pt.tensor("points", dtype="float64", shape=(None, *theta.type.shape))
         return vectorize_graph(list(outputs), {theta: points}), points
+
+    @cached_property
+    def nutpie(self) -> tuple[Any, set[str]]:
+        """The log posterior of one block, whitened, compiled for nutpie's NUTS.
+
+        See `pymcdust.infer.graph.whitened_model`. With it the names of the data that enter: nutpie
+        refuses others.
+        """
+        import nutpie  # takes a second, and is needed here alone
+
+        compiled = nutpie.compile_pymc_model(
+            whitened_model(self._graph), backend="numba", var_names=[]
+        )
+        return compiled, {variable.name for variable in compiled.shared_var_keys}
+
+    def pymc_nuts(self, target_accept: float) -> tuple[pm.Model, pm.NUTS]:
+        """Return the log posterior of one block, whitened, and PyMC's own NUTS compiled for it."""
+        if target_accept not in self._pymc_nuts:
+            model = whitened_model(self._graph)
+            self._pymc_nuts[target_accept] = (
+                model,
+                pm.NUTS(model=model, target_accept=target_accept),
+            )
+        return self._pymc_nuts[target_accept]
 
     def select(self, rows: xr.Dataset, blocks: np.ndarray | slice) -> list[np.ndarray]:
         """Return the data of some blocks, in the order that an evaluation takes.

@@ -119,7 +119,9 @@ def write_graph(
         natural, terms = _in_transforms(model, parts)
     *priors, likelihood = (_total(term, by_superpixel) for term in terms)
     natural = pt.concatenate([n.values.reshape((theta.shape[0], -1)) for n in natural], axis=1)
-    graphs = graph_replace([pt.stack(priors, axis=1), likelihood, natural], containers, strict=False)
+    graphs = graph_replace(
+        [pt.stack(priors, axis=1), likelihood, natural], containers, strict=False
+    )
     # Named dimensions have no gradients of their own: they are lowered to plain tensors first.
     natural_log_prior, log_likelihood, natural = rewrite_graph(
         graphs,
@@ -191,3 +193,35 @@ def _total(term: object, by_superpixel: bool) -> pt.TensorVariable:
     kept = ("superpixel",) if by_superpixel else ()
     total = term.sum(dim=[d for d in term.dims if d not in kept]).values
     return total if by_superpixel else total[None]
+
+
+def whitened_model(graph: Graph) -> pm.Model:
+    """Write the log posterior of one block as a PyMC model of whitened coordinates.
+
+    Parameters
+    ----------
+    graph : Graph
+        The log posterior in quantile coordinates.
+
+    Returns
+    -------
+    pymc.Model
+        Of the flat variable `z` (parameter,), with the quantile coordinates ``location +
+        factor z``. `location`, `factor` and the data, by their names in `DATA`, are `pymc.Data`,
+        for which those of a block are to be put in.
+    """
+    n_parameter = graph.theta.type.shape[1]
+    with pm.Model() as model:
+        z = pm.Flat("z", shape=n_parameter)
+        location = pm.Data("location", np.zeros(n_parameter))
+        factor = pm.Data("factor", np.eye(n_parameter))
+        replaced = {graph.theta: pt.specify_shape((location + factor @ z)[None], (1, n_parameter))}
+        for name, tensor in graph.data.items():
+            shape = [1 if length is None else length for length in tensor.type.shape]
+            replaced[tensor] = pt.specify_shape(pm.Data(name, np.ones(shape)), shape)
+        # Not clone_replace, which would lose z.
+        log_prior, log_likelihood = graph_replace(
+            [graph.log_prior, graph.log_likelihood], replaced, strict=False
+        )
+        pm.Potential("log_posterior", (log_prior + log_likelihood).sum())
+    return model

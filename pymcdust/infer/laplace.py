@@ -1,15 +1,28 @@
-"""The Laplace approximation: a Gaussian with the curvature of the log posterior at its maximum."""
+"""The Laplace approximation: a Gaussian with the curvature of the log posterior at its maximum.
+
+It gives the errors of a fit, and it is where the fastest of the sampling methods begins.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import erfcx
 
+from pymcdust.errors import ConfigurationError
 from pymcdust.infer.compiled import Evaluation
+from pymcdust.infer.importance import MAX_ROUNDS, ImportanceSample, Proposal, importance_sample
+from pymcdust.infer.target import Draws, Target
 
 #: A parameter whose log posterior still rises by this much over its own width stands at a bound.
 #: Inside the support a converged fit leaves less than 2e-4.
 AT_BOUND = 1e-3
+
+#: Blocks of more parameters than this are left with the Laplace approximation: importance weights
+#: do not survive in many dimensions.
+LARGEST_LEARNT = 64
+
+#: Draws whose worth is asked for where only location and scale of the posterior are wanted.
+DRAWS_FOR_SCALE = 1000
 
 
 @dataclass(frozen=True)
@@ -79,3 +92,74 @@ def _cut_off_variance(rise: np.ndarray, width: np.ndarray) -> np.ndarray:
         gaussian = width**2 * (1 + start * ratio - ratio**2)
         # The difference above cancels in the far tail, where its series takes over.
         return np.where(start < 100, gaussian, (1 - 6 / start**2) / rise**2)
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Draw by importance sampling, from the Laplace approximation onwards.
+
+    All blocks at once, a hundredth of a second each. The draws are independent but for their
+    resampling. Where k-hat is above 0.7 they are not to be relied on. A second maximum that is far
+    from the first is not seen: no importance weight tells of what no proposal reaches.
+
+    Parameters
+    ----------
+    draws : int
+        Draws of a chain.
+    chains : int
+        Parts into which the draws are cut, for comparison with other methods.
+    rounds : int
+        Largest number of proposals; 1 for the Laplace approximation alone.
+    """
+
+    draws: int = 2000
+    chains: int = 1
+    rounds: int = MAX_ROUNDS
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "chains", "rounds"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+    def __call__(self, target: Target) -> Draws:
+        """Draw from every block of a target.
+
+        Parameters
+        ----------
+        target : Target
+            What is sampled.
+
+        Returns
+        -------
+        Draws
+            With `pareto_k`, `laplace_pareto_k` (that of the Laplace approximation alone),
+            `importance_ess`, `rounds`, `ln_evidence` and `ln_evidence_error`, (block,) each.
+        """
+        sample = _learn(target, self.draws * self.chains, self.rounds)
+        theta = sample.theta.reshape(target.n_block, self.chains, self.draws, target.n_parameter)
+        stats = {
+            "pareto_k": sample.pareto_k,
+            "laplace_pareto_k": sample.first_pareto_k,
+            "importance_ess": sample.ess,
+            "rounds": sample.rounds.astype(np.int16),
+            "ln_evidence": sample.ln_evidence,
+            "ln_evidence_error": sample.ln_evidence_error,
+        }
+        return Draws(
+            theta.transpose(1, 2, 0, 3),
+            {name: (("block",), values) for name, values in stats.items()},
+        )
+
+
+def learn_scale(target: Target) -> Proposal:
+    """Return location and scale of every block's posterior, as well as they are quickly found."""
+    if target.n_parameter > LARGEST_LEARNT:
+        return target.laplace
+    return _learn(target, DRAWS_FOR_SCALE, MAX_ROUNDS).proposal
+
+
+def _learn(target: Target, n_draw: int, rounds: int) -> ImportanceSample:
+    rounds = rounds if target.n_parameter <= LARGEST_LEARNT else 1
+    return importance_sample(
+        target.log_posterior, target.laplace, n_draw, target.generators(), rounds
+    )
