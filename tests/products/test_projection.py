@@ -152,6 +152,6 @@ def test_a_patch_around_a_pole_has_meridians():
 
 
 def test_zero_has_no_sign():
-    places = labels(Zoom(90.0, -1.0, (-3.0, 3.0, -2.0, 2.0)))
+    places = labels(Zoom(90.0, 1.5, (-3.0, 3.0, -2.0, 2.0)))
     assert "0°" in places
     assert "-0°" not in places
