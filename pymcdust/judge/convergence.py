@@ -94,6 +94,8 @@ _LONG_NAMES = {
     "flag": "what is wrong",
 }
 
+_SHOWN = ("temperature", "beta", "rho", "offset")
+
 _SUMMARY_QUANTILES = {"low89": 0.055, "low68": 0.16, "high68": 0.84, "high89": 0.945}
 
 
@@ -249,7 +251,7 @@ def summarise(
         name for name, v in posterior["posterior"].data_vars.items() if "superpixel" not in v.dims
     ]
     rows = []
-    for name in [*of_sky, *(name for name in draws.data_vars if name not in of_sky)]:
+    for name in sorted(draws.data_vars, key=lambda name: (name not in of_sky, _order(name))):
         variable = draws[name].transpose("chain", "draw", ...)
         values = variable.values.reshape(-1, *variable.shape[2:]).astype(float)
         quantiles = np.quantile(values, list(_SUMMARY_QUANTILES.values()), axis=0)
@@ -347,10 +349,16 @@ def over_parameters(
 
 
 def parameters(diagnosis: xr.Dataset) -> list[str]:
-    """List the parameters that a diagnosis is about."""
-    return [
+    """List the parameters that a diagnosis is about, in the order in which they are shown."""
+    names = [
         str(name).removesuffix("_rhat") for name in diagnosis.data_vars if name.endswith("_rhat")
     ]
+    return sorted(names, key=_order)
+
+
+def _order(name: str) -> tuple[int, str]:
+    # A store lists its variables by the alphabet.
+    return (_SHOWN.index(name) if name in _SHOWN else len(_SHOWN), name)
 
 
 def _judged(

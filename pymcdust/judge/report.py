@@ -13,7 +13,6 @@ from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.report_closeup import closeup
 from pymcdust.judge.report_page import Section, page
 from pymcdust.judge.report_sections import (
-    Subject,
     failures,
     lead,
     provenance,
@@ -22,6 +21,7 @@ from pymcdust.judge.report_sections import (
     what_to_do,
 )
 from pymcdust.judge.report_sky import over_the_sky, tempering
+from pymcdust.judge.report_subject import Subject
 from pymcdust.products.staging import staged
 
 #: The sections of a convergence report; those that do not apply return None.

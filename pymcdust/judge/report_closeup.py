@@ -13,7 +13,8 @@ from pymcdust.judge.figures import (
     plot_trace,
 )
 from pymcdust.judge.report_page import Section, gallery, paragraph, picture
-from pymcdust.judge.report_sections import Subject, position, sampler_numbers, summary
+from pymcdust.judge.report_sections import sampler_numbers, summary
+from pymcdust.judge.report_subject import Subject, position
 from pymcdust.judge.report_words import label_of, number, power_of_ten, unit_of
 
 #: Values whose traces and ranks are drawn, and that are drawn against each other.

@@ -16,7 +16,7 @@ from pymcdust.judge.figures import (
     plot_temperatures,
 )
 from pymcdust.judge.report_page import Section, gallery, paragraph, picture
-from pymcdust.judge.report_sections import Subject
+from pymcdust.judge.report_subject import Subject
 from pymcdust.judge.report_words import number, significant
 
 
@@ -65,8 +65,11 @@ def over_the_sky(subject: Subject) -> Section | None:
         alt = _alt("the least effective sample size", ess, ess < least, 0)
         distributions.append(picture(figure, alt, caption, lines=True))
     if not subject.coupled:
-        for a_map, distribution in (_divergences(diagnosis), _k_hat(diagnosis)):
-            maps += a_map if can_be_mapped else []
+        for a_map, distribution in (
+            _divergences(diagnosis, can_be_mapped),
+            _k_hat(diagnosis, can_be_mapped),
+        ):
+            maps += a_map
             distributions += distribution
     body = []
     if subject.coupled:
@@ -136,13 +139,13 @@ def _map_of_rhat(diagnosis: xr.Dataset, rhat: np.ndarray) -> str:
     return picture(figure, "Map of the largest R-hat.", caption)
 
 
-def _divergences(diagnosis: xr.Dataset) -> tuple[list[str], list[str]]:
+def _divergences(diagnosis: xr.Dataset, can_be_mapped: bool) -> tuple[list[str], list[str]]:
     """Return a map and a distribution of the divergences, where there are any."""
     percent = 100 * diagnosis["divergent"].values
     if not (percent > 0).any():
         return [], []
     label = "divergent transitions [%]"
-    a_map = picture(
+    a_map = can_be_mapped and picture(
         plot_map(diagnosis, percent, label, logarithmic=False),
         "Map of the percentage of divergent transitions.",
         "Divergent transitions of NUTS. Where they gather, the posterior has a shape that the "
@@ -157,10 +160,10 @@ def _divergences(diagnosis: xr.Dataset) -> tuple[list[str], list[str]]:
         f"{100 * MOST_DIVERGENT:g} % (dashed) does not pass.",
         lines=True,
     )
-    return [a_map], [distribution]
+    return [a_map] if a_map else [], [distribution]
 
 
-def _k_hat(diagnosis: xr.Dataset) -> tuple[list[str], list[str]]:
+def _k_hat(diagnosis: xr.Dataset, can_be_mapped: bool) -> tuple[list[str], list[str]]:
     """Return a map and a distribution of Pareto k-hat, where there is any."""
     if "pareto_k" not in diagnosis:
         return [], []
@@ -171,7 +174,7 @@ def _k_hat(diagnosis: xr.Dataset) -> tuple[list[str], list[str]]:
     if not diagnosis["independent"].all():
         others, becomes = " Superpixels above were left to NUTS.", "left to NUTS"
     label = "Pareto k-hat"
-    a_map = picture(
+    a_map = can_be_mapped and picture(
         plot_map(diagnosis, k, label, logarithmic=False),
         "Map of Pareto k-hat.",
         "Pareto k-hat of importance sampling: how heavy the tail of the weights is. High values "
@@ -184,7 +187,7 @@ def _k_hat(diagnosis: xr.Dataset) -> tuple[list[str], list[str]]:
         f"Pareto k-hat; importance sampling works below {LARGEST_PARETO_K} (dashed).{others}",
         lines=True,
     )
-    return [a_map], [distribution]
+    return [a_map] if a_map else [], [distribution]
 
 
 def _alt(what: str, values: np.ndarray, bad: np.ndarray, decimals: int) -> str:
