@@ -30,6 +30,7 @@ from pymcdust.judge.report_words import (
     power_of_ten,
     reasons,
     significant,
+    superpixels,
     tables_of_model,
     unit_of,
 )
@@ -100,7 +101,7 @@ def what_to_do(subject: Subject) -> Section:
     some = (diagnosis["divergent"] > 0) & ((flag & FLAGS["divergences"]) == 0)
     if some.any():
         most = 100 * float(diagnosis["divergent"].where(some).max())
-        where = "It has" if flag.size == 1 else f"{int(some.sum()):,} further superpixels have"
+        where = "It has" if flag.size == 1 else superpixels(int(some.sum()), "further ")
         body.append(
             paragraph(
                 f"{where} divergent transitions as well, at most {significant(most)} % of them "
@@ -192,7 +193,9 @@ def sampler_numbers(subject: Subject) -> str:
     here, stats = subject.here[1], subject.stats
     shown: dict[str, str] = {}
     if "pareto_k" in stats:
-        shown["k-hat"] = number(float(stats["pareto_k"]), 2)
+        shown["k-hat" if subject.independent else "k-hat before NUTS"] = number(
+            float(stats["pareto_k"]), 2
+        )
     if "laplace_pareto_k" in stats:
         shown["k-hat of plain Laplace"] = number(float(stats["laplace_pareto_k"]), 2)
     if "importance_ess" in stats:

@@ -1,7 +1,10 @@
 """The sections of a report that look at all superpixels: maps and distributions."""
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 
 from pymcdust.judge.convergence import (
     LARGEST_PARETO_K,
@@ -17,60 +20,23 @@ from pymcdust.judge.figures import (
 )
 from pymcdust.judge.report_page import Section, gallery, paragraph, picture
 from pymcdust.judge.report_subject import Subject
-from pymcdust.judge.report_words import number, significant
+from pymcdust.judge.report_words import number, significant, superpixels
+
+#: The pictures of one diagnostic: maps, and distributions.
+Pictures = tuple[list[str], list[str]]
 
 
 def over_the_sky(subject: Subject) -> Section | None:
     """Draw maps and distributions of the diagnostics over the superpixels."""
     if subject.n_superpixel == 1:
         return None
-    diagnosis = subject.diagnosis
-    least = diagnosis.attrs["least_ess"]
-    rhat, ess = (
-        _by_superpixel(subject, "rhat", np.maximum),
-        np.minimum(
-            _by_superpixel(subject, "ess_bulk", np.minimum),
-            _by_superpixel(subject, "ess_tail", np.minimum),
-        ),
-    )
-    maps, distributions = [], []
-    can_be_mapped = "superpixel_nside" in diagnosis.attrs
-    if not subject.coupled and can_be_mapped:
-        maps.append(_passed(diagnosis))
-    if np.isfinite(rhat).any():
-        if can_be_mapped:
-            maps.append(_map_of_rhat(diagnosis, rhat))
-        figure = plot_distribution(
-            rhat - 1, "largest R-hat, less 1", LARGEST_RHAT - 1, logarithmic=True
-        )
-        caption = (
-            f"R-hat less 1, the largest of all parameters; it passes below {LARGEST_RHAT - 1:.2f} "
-            f"(dashed).{_left_out(rhat, diagnosis)}"
-        )
-        alt = _alt("R-hat", rhat, rhat >= LARGEST_RHAT, 3)
-        distributions.append(picture(figure, alt, caption, lines=True))
-    if np.isfinite(ess).any():
-        if can_be_mapped:
-            label = "least effective sample size"
-            figure = plot_map(diagnosis, ess, label)
-            caption = f"Effective sample size, the least of all parameters; {least:,} are needed."
-            maps.append(picture(figure, f"Map of the {label}.", caption))
-        figure = plot_distribution(
-            ess, "least effective sample size", least, bad_above=False, logarithmic=True
-        )
-        caption = (
-            "Effective sample size, the least of all parameters, in bulk or tails; "
-            f"{least:,} (dashed) are needed."
-        )
-        alt = _alt("the least effective sample size", ess, ess < least, 0)
-        distributions.append(picture(figure, alt, caption, lines=True))
+    drawn = [_rhat(subject), _ess(subject)]
     if not subject.coupled:
-        for a_map, distribution in (
-            _divergences(diagnosis, can_be_mapped),
-            _k_hat(diagnosis, can_be_mapped),
-        ):
-            maps += a_map
-            distributions += distribution
+        drawn = [_passed(subject), *drawn, _divergences(subject), _k_hat(subject)]
+    maps = [one for of_one, _ in drawn for one in of_one]
+    distributions = [one for _, of_one in drawn for one in of_one]
+    if not maps and not distributions:
+        return None
     body = []
     if subject.coupled:
         body.append(
@@ -79,10 +45,9 @@ def over_the_sky(subject: Subject) -> Section | None:
                 "worst of each superpixel's own parameters."
             )
         )
-    if maps:
-        body += ["<h3>Maps</h3>", gallery(maps)]
+    body += ["<h3>Maps</h3>", gallery(maps)] if maps else []
     body += ["<h3>Distributions</h3>", gallery(distributions)] if distributions else []
-    return Section("sky", "Over the sky", "".join(body)) if body else None
+    return Section("sky", "Over the sky", "".join(body))
 
 
 def tempering(subject: Subject) -> Section | None:
@@ -121,73 +86,120 @@ def _by_superpixel(subject: Subject, statistic: str, worst: np.ufunc) -> np.ndar
     return over_parameters(subject.diagnosis, statistic, worst, ("superpixel",)).values
 
 
-def _passed(diagnosis: xr.Dataset) -> str:
-    passed = diagnosis["passed"].values
+def _passed(subject: Subject) -> Pictures:
+    """Return a map of the superpixels that passed."""
+    passed = subject.diagnosis["passed"].values
     caption = (
         "Where superpixels passed. Failures that lie together often have their cause in the data."
     )
     alt = f"Map of the {int(passed.sum()):,} superpixels that passed, of {passed.size:,}."
-    return picture(plot_passed(diagnosis, passed), alt, caption)
+    return _maps(subject, alt, caption, lambda: plot_passed(subject.diagnosis, passed)), []
 
 
-def _map_of_rhat(diagnosis: xr.Dataset, rhat: np.ndarray) -> str:
-    figure = plot_map(diagnosis, rhat - 1, "largest R-hat, less 1", logarithmic=True)
-    caption = (
-        f"R-hat less 1, the largest of all parameters, on a logarithmic scale; "
-        f"{LARGEST_RHAT - 1:.2f} and more does not pass."
+def _rhat(subject: Subject) -> Pictures:
+    """Return a map and a distribution of R-hat, where there is any."""
+    rhat = _by_superpixel(subject, "rhat", np.maximum)
+    if not np.isfinite(rhat).any():
+        return [], []
+    label, threshold = "largest R-hat, less 1", LARGEST_RHAT - 1
+    maps = _maps(
+        subject,
+        "Map of the largest R-hat.",
+        "R-hat less 1, the largest of all parameters, on a logarithmic scale; "
+        f"{threshold:.2f} and more does not pass.",
+        lambda: plot_map(subject.diagnosis, rhat - 1, label, logarithmic=True),
     )
-    return picture(figure, "Map of the largest R-hat.", caption)
+    distribution = picture(
+        plot_distribution(rhat - 1, label, threshold, logarithmic=True),
+        _alt("R-hat", rhat, rhat >= LARGEST_RHAT, 3),
+        f"R-hat less 1, the largest of all parameters; it passes below {threshold:.2f} "
+        f"(dashed).{_left_out(rhat, subject.diagnosis)}",
+        lines=True,
+    )
+    return maps, [distribution]
 
 
-def _divergences(diagnosis: xr.Dataset, can_be_mapped: bool) -> tuple[list[str], list[str]]:
+def _ess(subject: Subject) -> Pictures:
+    """Return a map and a distribution of the least effective sample size, where there is any."""
+    ess = np.minimum(
+        _by_superpixel(subject, "ess_bulk", np.minimum),
+        _by_superpixel(subject, "ess_tail", np.minimum),
+    )
+    if not np.isfinite(ess).any():
+        return [], []
+    label, least = "least effective sample size", subject.diagnosis.attrs["least_ess"]
+    maps = _maps(
+        subject,
+        f"Map of the {label}.",
+        f"Effective sample size, the least of all parameters; {least:,} are needed.",
+        lambda: plot_map(subject.diagnosis, ess, label),
+    )
+    distribution = picture(
+        plot_distribution(ess, label, least, bad_above=False, logarithmic=True),
+        _alt(f"the {label}", ess, ess < least, 0),
+        "Effective sample size, the least of all parameters, in bulk or tails; "
+        f"{least:,} (dashed) are needed.",
+        lines=True,
+    )
+    return maps, [distribution]
+
+
+def _divergences(subject: Subject) -> Pictures:
     """Return a map and a distribution of the divergences, where there are any."""
-    percent = 100 * diagnosis["divergent"].values
+    percent = 100 * subject.diagnosis["divergent"].values
     if not (percent > 0).any():
         return [], []
-    label = "divergent transitions [%]"
-    a_map = can_be_mapped and picture(
-        plot_map(diagnosis, percent, label, logarithmic=False),
+    label, most = "divergent transitions [%]", 100 * MOST_DIVERGENT
+    maps = _maps(
+        subject,
         "Map of the percentage of divergent transitions.",
         "Divergent transitions of NUTS. Where they gather, the posterior has a shape that the "
         "sampler cannot follow.",
+        lambda: plot_map(subject.diagnosis, percent, label, logarithmic=False),
     )
-    figure = plot_distribution(percent, label, 100 * np.nextafter(MOST_DIVERGENT, 1))
-    none = int((percent == 0).sum())
     distribution = picture(
-        figure,
-        _alt("the percentage of divergent transitions", percent, percent > 100 * MOST_DIVERGENT, 2),
-        f"Divergent transitions of NUTS; {none:,} superpixels have none, and more than "
-        f"{100 * MOST_DIVERGENT:g} % (dashed) does not pass.",
+        # As much as is allowed still passes.
+        plot_distribution(percent, label, np.nextafter(most, np.inf)),
+        _alt("the percentage of divergent transitions", percent, percent > most, 2),
+        f"Divergent transitions of NUTS; {superpixels(int((percent == 0).sum()))} none, and "
+        f"more than {most:g} % (dashed) does not pass.",
         lines=True,
     )
-    return [a_map] if a_map else [], [distribution]
+    return maps, [distribution]
 
 
-def _k_hat(diagnosis: xr.Dataset, can_be_mapped: bool) -> tuple[list[str], list[str]]:
+def _k_hat(subject: Subject) -> Pictures:
     """Return a map and a distribution of Pareto k-hat, where there is any."""
-    if "pareto_k" not in diagnosis:
+    if "pareto_k" not in subject.diagnosis:
         return [], []
-    k = diagnosis["pareto_k"].values
+    k = subject.diagnosis["pareto_k"].values
     if not np.isfinite(k).any():
         return [], []
     others, becomes = "", "does not pass"
-    if not diagnosis["independent"].all():
+    if not subject.diagnosis["independent"].all():
         others, becomes = " Superpixels above were left to NUTS.", "left to NUTS"
     label = "Pareto k-hat"
-    a_map = can_be_mapped and picture(
-        plot_map(diagnosis, k, label, logarithmic=False),
+    maps = _maps(
+        subject,
         "Map of Pareto k-hat.",
         "Pareto k-hat of importance sampling: how heavy the tail of the weights is. High values "
         f"are bent or one-sided posteriors.{others}",
+        lambda: plot_map(subject.diagnosis, k, label, logarithmic=False),
     )
-    bad = k >= LARGEST_PARETO_K
     distribution = picture(
         plot_distribution(k, label, LARGEST_PARETO_K, bad_label=becomes),
-        _alt("Pareto k-hat", k, bad, 2),
+        _alt("Pareto k-hat", k, k >= LARGEST_PARETO_K, 2),
         f"Pareto k-hat; importance sampling works below {LARGEST_PARETO_K} (dashed).{others}",
         lines=True,
     )
-    return [a_map] if a_map else [], [distribution]
+    return maps, [distribution]
+
+
+def _maps(subject: Subject, alt: str, caption: str, draw: Callable[[], Figure]) -> list[str]:
+    """Return a map, or none where the Nside of the superpixels is unknown."""
+    if "superpixel_nside" not in subject.diagnosis.attrs:
+        return []
+    return [picture(draw(), alt, caption)]
 
 
 def _alt(what: str, values: np.ndarray, bad: np.ndarray, decimals: int) -> str:
@@ -204,8 +216,8 @@ def _left_out(rhat: np.ndarray, diagnosis: xr.Dataset) -> str:
     independent = np.broadcast_to(diagnosis["independent"].values, rhat.shape)
     words = ""
     if independent.any():
-        words += f" {int(independent.sum()):,} superpixels with independent draws are left out."
+        words += f" {superpixels(int(independent.sum()))} independent draws, and no R-hat."
     missing = int((~np.isfinite(rhat) & ~independent).sum())
     if missing:
-        words += f" {missing:,} superpixels have no finite R-hat."
+        words += f" {superpixels(missing)} no finite R-hat."
     return words

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pymcdust.errors import listing
 from pymcdust.judge.convergence import (
     FLAGS,
     LARGEST_PARETO_K,
@@ -292,6 +291,12 @@ def label_of(row: Mapping[str, Any]) -> str:
     return label
 
 
-def quoted(names: list[str]) -> str:
-    """Write a list in the middle of a sentence; ``none`` if it is empty."""
-    return listing(names) or "none"
+def superpixels(count: int, further: str = "") -> str:
+    """Count superpixels, with the verb that follows.
+
+    Examples
+    --------
+    >>> superpixels(1), superpixels(1200, "further ")
+    ('1 superpixel has', '1,200 further superpixels have')
+    """
+    return f"{count:,} {further}" + ("superpixel has" if count == 1 else "superpixels have")

@@ -170,7 +170,7 @@ def test_many_superpixels_of_which_some_fail(make_posterior, write):
     assert "<strong>58 of 60 superpixels passed; 2 did not.</strong>" in text
     assert "High R-hat (1 superpixel)" in text
     assert "Divergences (1 superpixel)" in text
-    assert "1 further superpixels have divergent transitions as well, at most 0.25 %" in text
+    assert "1 further superpixel has divergent transitions as well, at most 0.25 %" in text
     assert sections(text)[:4] == ["next", "sky", "failures", "closeup"]
     failed = {row[0]: row for row in cells(text, 0)}
     assert list(failed) == ["47", "49"]
@@ -222,7 +222,7 @@ def test_a_mixture_of_methods(make_posterior, write):
     draws_of(posterior, "beta")[0, :, 3] += 1.0
     text = write(posterior)
     assert "11 of 12 superpixels passed" in text
-    assert "9 superpixels with independent draws are left out" in text
+    assert "9 superpixels have independent draws, and no R-hat" in text
     assert "were left to NUTS" in text
     # The k-hat of what NUTS has replaced is not told.
     assert cells(text, 0)[0][-1] == "–"
@@ -258,6 +258,24 @@ def test_a_coupled_sky(make_posterior, write):
     assert any(alt.startswith("Trace plot of temperature mu") for alt in alts(text))
 
 
+def test_offsets_of_each_band(make_posterior, write):
+    posterior = make_posterior(coupled=True, draws=200)
+    draws = 0.3 * np.random.default_rng(2).standard_normal((4, 200, 2))
+    dims = ("chain", "draw", "band")
+    offset = xr.DataArray(
+        draws, dims=dims, attrs={"unit": "MJy/sr"}, coords={"band": ["217", "353"]}
+    )
+    posterior["posterior"] = posterior["posterior"].assign(offset=offset)
+    rows = {row[0]: row[1:] for row in cells(write(posterior), 0)}
+    assert list(rows)[:3] == ["offset, 217 GHz", "offset, 353 GHz", "temperature mu"]
+    assert rows["offset, 353 GHz"][0] == f"{draws[..., 1].mean():.2f}".replace("-", "−")
+    offset[0, :, 1] += 2
+    posterior["posterior"] = posterior["posterior"].assign(offset=offset)
+    assert "Trace plot of offset, 353 GHz [MJy/sr], 4 chains of 200 draws." in alts(
+        write(posterior)
+    )
+
+
 def test_parameters_of_the_sky_alone(make_posterior, write):
     posterior = make_posterior(coupled=True)
     shared = posterior["posterior"].dataset[["temperature_mu"]]
@@ -282,7 +300,7 @@ def test_draws_that_are_not_finite(make_posterior, write):
     draws_of(posterior, "beta")[0, 3, 1] = -np.inf
     text = write(posterior)
     assert "NaN or infinite draws (1 superpixel)" in text
-    assert "1 superpixels have no finite R-hat" in text
+    assert "1 superpixel has no finite R-hat" in text
     assert [row[1] for row in cells(text, 1)][:1] == ["–"]
 
 
