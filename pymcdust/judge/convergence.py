@@ -78,7 +78,7 @@ FLAGS = {
 CHUNK = 64
 
 #: Larger chunks of a store than this are read in parts.
-LARGEST_CHUNK = 512
+LARGEST_CHUNK = 256
 
 _LONG_NAMES = {
     "rhat": "largest rank-normalised split R-hat",

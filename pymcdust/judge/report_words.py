@@ -151,11 +151,14 @@ def headline(diagnosis: xr.Dataset, superpixel: int | None) -> str:
 def consequence(diagnosis: xr.Dataset) -> str:
     """Return what the verdict means for who wants to use the draws."""
     passed = diagnosis["passed"]
-    blind = (
-        "No diagnostic sees a maximum of the posterior that no chain has visited."
-        if not diagnosis["independent"].all()
-        else "No diagnostic sees a maximum of the posterior that no draw has come near."
-    )
+    if diagnosis["independent"].all():
+        blind = "No diagnostic sees a maximum of the posterior that no draw has come near."
+    else:
+        blind = "No diagnostic sees a maximum of the posterior that no chain has visited."
+        if diagnosis.attrs["n_chain"] == 1:
+            blind += (
+                " Here there is a single chain, so that R-hat compares no more than its halves."
+            )
     if passed.all():
         return f"Means, standard deviations and intervals can be used. {blind}"
     if not passed.any():
