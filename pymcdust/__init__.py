@@ -2,6 +2,9 @@
 
 from pymcdust import models
 from pymcdust.infer.engine import fit_map
+from pymcdust.infer.posterior import open_posterior
+from pymcdust.infer.sampling import sample
+from pymcdust.judge.report import report
 from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
 from pymcdust.modeling.voxel_mbb import VoxelMBB
@@ -19,11 +22,14 @@ __all__ = [
     "fit_map",
     "fixed",
     "models",
+    "open_posterior",
     "open_sky",
     "over_sky",
     "per_superpixel",
     "per_voxel",
     "prepare_sky",
+    "report",
+    "sample",
     "save_sky",
     "simulate_sky",
 ]

@@ -1,6 +1,8 @@
 """The command line: parse, call, show progress."""
 
+import math
 import sys
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -24,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pymcdust.errors import PymcdustError
+from pymcdust.errors import ConfigurationError, PymcdustError
 
 app = typer.Typer(
     help="The temperature of interstellar dust in three dimensions.",
@@ -173,6 +175,66 @@ def fit(
 
 
 @app.command()
+def sample(
+    sky: SkyPath,
+    out: Annotated[Path, typer.Option(help="where the posterior goes (Zarr)")],
+    model: ModelName = "temperature_per_voxel",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="laplace (the preview), nuts, auto (the one where it will do, else the other), "
+            "ptemcee (the paper's), or smc"
+        ),
+    ] = "auto",
+    superpixel: Annotated[
+        list[int] | None, typer.Option(help="NESTED index, once for each; by default all")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="a setting of the method, such as draws=500"
+        ),
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw from the posterior of every superpixel. A run that was stopped goes on."""
+    from pymcdust import sample
+
+    settings = dict(map(_setting, setting or []))
+    with _progress("sampling", rhat=True) as advance:
+        sample(
+            model,
+            sky,
+            method=method,
+            superpixel=superpixel,
+            out=out,
+            seed=seed,
+            overwrite=overwrite,
+            progress=advance,
+            **settings,
+        )
+    _made("The posterior", out, f"pymcdust report {out} --out report.html")
+
+
+@app.command()
+def report(
+    posterior: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="a posterior (Zarr)")],
+    out: Annotated[Path, typer.Option(help="where the page goes (HTML)")],
+    superpixel: Annotated[
+        int | None, typer.Option(help="NESTED index of the one to look at closely: else the worst")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the convergence report: one page that says how far the draws can be trusted."""
+    from pymcdust import report
+
+    with _progress("diagnosing") as advance:
+        report(posterior, out, superpixel=superpixel, overwrite=overwrite, progress=advance)
+    _made("The report", out, "open it in a browser")
+
+
+@app.command()
 def export(
     fit: FitPath,
     sky: SkyPath,
@@ -207,21 +269,40 @@ def plot(
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="a sky or a fit (Zarr)")]) -> None:
-    """Tell what a sky or a fit holds, and where it comes from."""
-    from pymcdust.sky.store import open_store
+def info(
+    path: Annotated[Path, typer.Argument(help="a sky, a fit or a posterior (Zarr)")],
+) -> None:
+    """Tell what a sky, a fit or a posterior holds, and where it comes from."""
+    from pymcdust.sky.store import open_tree
 
-    dataset = open_store(path)
-    kind = "fit" if "model" in dataset.attrs else "sky"
-    sizes = ", ".join(f"{size} {dim}" for dim, size in dataset.sizes.items())
-    console.print(f"[bold]{path}[/]: a {kind} of {sizes}", soft_wrap=True)
-    for name, value in dataset.attrs.items():
+    tree = open_tree(path)
+    kind = "posterior" if tree.children else "fit" if "model" in tree.attrs else "sky"
+    sizes = (tree["posterior"] if "posterior" in tree.children else tree).sizes
+    described = ", ".join(f"{size} {dim}" for dim, size in sizes.items())
+    console.print(f"[bold]{path}[/]: a {kind} of {described}", soft_wrap=True)
+    for name, value in tree.attrs.items():
         console.print(f"  [cyan]{name}[/] {escape(str(value))}", soft_wrap=True)
-    for name, variable in dataset.data_vars.items():
-        unit = f" [{variable.attrs['unit']}]" if variable.attrs.get("unit") else ""
-        console.print(f"  [green]{name}[/] {variable.dims} {escape(unit)}", soft_wrap=True)
+    for node in tree.subtree:
+        if node.children and not node.data_vars:
+            continue
+        if tree.children:
+            console.print(f"  [bold]{node.name}[/]")
+        for name, variable in node.data_vars.items():
+            unit = f" [{variable.attrs['unit']}]" if variable.attrs.get("unit") else ""
+            console.print(f"  [green]{name}[/] {variable.dims} {escape(unit)}", soft_wrap=True)
     if kind == "fit":
-        console.print(_table(_flag_counts(dataset)))
+        console.print(_table(_flag_counts(tree.to_dataset())))
+
+
+def _setting(text: str) -> tuple[str, float | str]:
+    """Read NAME=VALUE; a value that looks like a number or a truth value is one."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigurationError(f"--set takes NAME=VALUE, such as draws=500, not {text!r}")
+    try:
+        return name.strip(), literal_eval(value.strip().capitalize())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()
 
 
 def _flag_counts(fit: xr.Dataset) -> dict[str, list[str]]:
@@ -263,20 +344,28 @@ class _Rate(ProgressColumn):
     """Superpixels per second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f} superpixels/s")
+        speed = task.finished_speed or task.speed or 0
+        return Text(f"{speed:,.0f} superpixels/s" if speed >= 10 else f"{speed:.2g} superpixels/s")
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, rhat: bool = False) -> Iterator[Callable[..., None]]:
     """Show how many superpixels are done, how many a second, and how long it will take."""
-    columns = (
+    columns = [
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )
+    ]
+    if rhat:
+        columns.append(TextColumn("worst R-hat {task.fields[rhat]}"))
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(what, total=None, rhat="-")
+
+        def advance(done: int, total: int, worst_rhat: float = math.nan) -> None:
+            told = "-" if math.isnan(worst_rhat) else f"{worst_rhat:.4f}"
+            bar.update(task, completed=done, total=total, rhat=told)
+
+        yield advance

@@ -15,7 +15,7 @@ from arviz_stats.base import array_stats
 from scipy.special import gammaln, logsumexp
 
 #: Degrees of freedom of the proposals.
-DEGREES_OF_FREEDOM = 8
+DEGREES_OF_FREEDOM = 5
 
 #: Points drawn from each proposal, at least.
 POINTS = 2000
@@ -86,7 +86,7 @@ class ImportanceSample:
     pareto_k : (block,) array
         Shape of the tail of the weights; infinite where it cannot be told.
     first_pareto_k : (block,) array
-        The same of the Laplace approximation itself.
+        The same of the first proposal alone.
     ess : (block,) array
         What the draws are worth, in independent ones.
     ln_evidence, ln_evidence_error : (block,) array

@@ -99,8 +99,10 @@ class Laplace:
     """Draw by importance sampling, from the Laplace approximation onwards.
 
     All blocks at once, a hundredth of a second each. The draws are independent but for their
-    resampling. Where k-hat is above 0.7 they are not to be relied on. A second maximum that is far
-    from the first is not seen: no importance weight tells of what no proposal reaches.
+    resampling. Where k-hat is 0.7 or more they are not to be relied on. It is the larger of two: of
+    the Laplace approximation alone, and of the last proposals. These may come to fit what they have
+    seen of a posterior, while a long tail stays unseen; of such a tail the first k-hat tells. Of a
+    second maximum far from the first none does.
 
     Parameters
     ----------
@@ -132,13 +134,13 @@ class Laplace:
         Returns
         -------
         Draws
-            With `pareto_k`, `laplace_pareto_k` (that of the Laplace approximation alone),
+            With `pareto_k`, `laplace_pareto_k` (of the Laplace approximation alone),
             `importance_ess`, `rounds`, `ln_evidence` and `ln_evidence_error`, (block,) each.
         """
         sample = _learn(target, self.draws * self.chains, self.rounds)
         theta = sample.theta.reshape(target.n_block, self.chains, self.draws, target.n_parameter)
         stats = {
-            "pareto_k": sample.pareto_k,
+            "pareto_k": np.maximum(sample.pareto_k, sample.first_pareto_k),
             "laplace_pareto_k": sample.first_pareto_k,
             "importance_ess": sample.ess,
             "rounds": sample.rounds.astype(np.int16),

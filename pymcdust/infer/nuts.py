@@ -104,7 +104,7 @@ class Nuts:
         Draws
             With `STATISTICS`, (chain, draw, block) each, and `attempts` (block,).
         """
-        scales = learn_scale(target)
+        scales = learn_scale(target) if target.n_block else None
         shape = (self.chains, self.draws, target.n_block)
         theta = np.empty((*shape, target.n_parameter))
         stats = {name: np.empty(shape, dtype) for name, (*_, dtype) in STATISTICS.items()}

@@ -53,9 +53,7 @@ class Target:
 
     def select(self, blocks: np.ndarray) -> "Target":
         """Return the target of some blocks, by their positions."""
-        if not self.posterior.by_superpixel:
-            return self
-        rows = self.rows.isel(superpixel=blocks)
+        rows = self.rows.isel(superpixel=blocks) if self.posterior.by_superpixel else self.rows
         return Target(self.posterior, rows, [self.seeds[block] for block in blocks])
 
     def generators(self) -> list[np.random.Generator]:
@@ -134,9 +132,9 @@ class Draws:
     theta : (chain, draw, block, parameter) array
         Draws in quantile coordinates, all of the same weight.
     stats : dict
-        Further variables by name, each a tuple of dimensions and array; among the dimensions are
-        `chain`, `draw` and `block`.
+        Further variables by name, each a tuple of dimensions, array and, optionally, attributes;
+        among the dimensions are `chain`, `draw` and `block`.
     """
 
     theta: np.ndarray
-    stats: dict[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
+    stats: dict[str, tuple] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib import style
 
 from pymcdust.errors import ConfigurationError, ResultError
+from pymcdust.infer.posterior import open_posterior
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.figures import STYLE
 from pymcdust.judge.posterior import check_posterior
@@ -37,7 +38,7 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
 
 
 def report(
-    posterior: xr.DataTree,
+    posterior: xr.DataTree | str | Path,
     out: str | Path,
     *,
     diagnosis: xr.Dataset | None = None,
@@ -50,8 +51,8 @@ def report(
 
     Parameters
     ----------
-    posterior : DataTree
-        A posterior, whichever method drew it; variables may be lazy.
+    posterior : DataTree or path
+        A posterior or its Zarr store, whichever method drew it; variables may be lazy.
     out : path
         The file, such as ``report.html``. It appears when it is whole.
     diagnosis : Dataset, optional
@@ -78,6 +79,8 @@ def report(
         If `out` exists and may not be replaced, or is a folder.
     """
     out = Path(out)
+    if not isinstance(posterior, xr.DataTree):
+        posterior = open_posterior(posterior)
     check_posterior(posterior)
     if out.is_dir():
         raise ConfigurationError(

@@ -4,6 +4,8 @@ import os
 import shutil
 import uuid
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import xarray as xr
@@ -12,21 +14,28 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing
 
-#: Root attribute that lists the arrays of a store, so that a lost one is noticed.
+#: Attribute of a group that lists its arrays, so that a lost one is noticed.
 INVENTORY = "store_arrays"
+
+#: Attribute of the root that lists the groups of a tree.
+GROUPS = "store_groups"
 
 
 def write_store(
-    dataset: xr.Dataset, path: str | Path, *, superpixels_per_chunk: int, overwrite: bool = False
+    content: xr.Dataset | xr.DataTree,
+    path: str | Path,
+    *,
+    superpixels_per_chunk: int,
+    overwrite: bool = False,
 ) -> None:
-    """Write a dataset as a Zarr 3 store that appears under its name only when it is whole.
+    """Write a dataset or a tree of them as a Zarr 3 store that appears only when it is whole.
 
     Every chunk is written, even where it is empty, and carries a checksum: a chunk that is
     missing or cut short is then a fault, which Zarr would otherwise fill in silently.
 
     Parameters
     ----------
-    dataset : xarray.Dataset
+    content : xarray.Dataset or xarray.DataTree
         What to write; variables may be lazy.
     path : path
         Folder of the store.
@@ -40,37 +49,54 @@ def write_store(
     ConfigurationError
         If `path` exists and may not be replaced.
     """
-    path = Path(path)
-    check_free(path, overwrite)
-    dataset = dataset.assign_attrs({INVENTORY: sorted(map(str, dataset.variables))})
-    encoding = {
-        name: {
-            "chunks": tuple(
-                min(superpixels_per_chunk, size) if dim == "superpixel" else size
-                for dim, size in variable.sizes.items()
-            ),
-            "compressors": (ZstdCodec(level=1), Crc32cCodec()),
-        }
-        for name, variable in dataset.variables.items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        dataset.to_zarr(
-            partial,
-            mode="w-",
-            zarr_format=3,
-            consolidated=False,
-            encoding=encoding,
-            write_empty_chunks=True,
-        )
-        _move_into_place(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _appearing_whole(Path(path), overwrite) as partial:
+        for group, dataset in _groups(content).items():
+            _write_group(dataset, partial, group, superpixels_per_chunk)
+
+
+def join_stores(
+    parts: Sequence[Path], path: str | Path, *, superpixels_per_chunk: int, overwrite: bool = False
+) -> None:
+    """Write several stores as one, joined along ``superpixel``, holding one of them at a time.
+
+    Parameters
+    ----------
+    parts : sequence of path
+        Stores with the same groups and variables, each but the last a multiple of
+        `superpixels_per_chunk` long. What has no dimension ``superpixel`` is taken from the first.
+    path : path
+        Folder of the store.
+    superpixels_per_chunk : int
+        Length of the chunks along ``superpixel``; other dimensions are not cut.
+    overwrite : bool
+        Replace a Zarr store that is already there.
+
+    Raises
+    ------
+    ConfigurationError
+        If `path` exists and may not be replaced.
+    FileFormatError
+        If a part is cut short.
+    """
+    with _appearing_whole(Path(path), overwrite) as partial:
+        for group, dataset in _groups(open_tree(parts[0])).items():
+            _write_group(dataset, partial, group, superpixels_per_chunk)
+        for part in parts[1:]:
+            for group, dataset in _groups(open_tree(part)).items():
+                fixed = [n for n, v in dataset.variables.items() if "superpixel" not in v.dims]
+                growing = dataset.drop_vars(fixed)
+                if growing.variables:
+                    growing.load().to_zarr(
+                        partial,
+                        group=group,
+                        append_dim="superpixel",
+                        consolidated=False,
+                        write_empty_chunks=True,
+                    )
 
 
 def open_store(path: str | Path) -> xr.Dataset:
-    """Open a Zarr store lazily, after checking that every array and every chunk is there.
+    """Open a Zarr store of one dataset lazily, after checking that all chunks are there.
 
     Parameters
     ----------
@@ -81,6 +107,33 @@ def open_store(path: str | Path) -> xr.Dataset:
     -------
     xarray.Dataset
         Variables are read when they are asked for.
+
+    Raises
+    ------
+    FileFormatError
+        If there is no store at `path`, if it is cut short, or if it holds a tree of datasets.
+    """
+    tree = open_tree(path)
+    if tree.children:
+        raise FileFormatError(
+            f"{path}: a posterior, with the groups {listing(tree.children)}; a sky or a fit was "
+            "expected"
+        )
+    return tree.to_dataset()
+
+
+def open_tree(path: str | Path) -> xr.DataTree:
+    """Open a Zarr store lazily, after checking that every array and every chunk is there.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Returns
+    -------
+    xarray.DataTree
+        One node for each group. Variables are read when they are asked for.
 
     Raises
     ------
@@ -96,26 +149,43 @@ def open_store(path: str | Path) -> xr.Dataset:
         with warnings.catch_warnings():
             # An array that has lost its metadata: said below, as an error.
             warnings.filterwarnings("ignore", "Object at", UserWarning)
-            group = zarr.open_group(path, mode="r")
-            arrays = dict(group.arrays())
-            dataset = xr.open_zarr(path, chunks=None, consolidated=False)
-        lost = [name for name in group.attrs.get(INVENTORY, []) if name not in arrays]
-        missing = {
-            name: array.nchunks - array.nchunks_initialized for name, array in arrays.items()
-        }
+            root = zarr.open_group(path, mode="r")
+            groups = {"/": root, **{f"/{name}": group for name, group in root.groups()}}
+            arrays = {name: dict(group.arrays()) for name, group in groups.items()}
+            inventory = {name: group.attrs.get(INVENTORY, []) for name, group in groups.items()}
+            missing = {
+                _inside(group, name): (array.nchunks - array.nchunks_initialized, array.nchunks)
+                for group, members in arrays.items()
+                for name, array in members.items()
+            }
+            tree = xr.DataTree.from_dict(
+                {
+                    name: xr.open_zarr(path, group=name, chunks=None, consolidated=False)
+                    for name in groups
+                }
+            )
     # Zarr raises whatever its JSON, its codecs and its node classes raise.
     except Exception as error:
         raise FileFormatError(f"{path}: cut short or not a Zarr 3 group ({error})") from error
+    lost = [
+        _inside(group, name)
+        for group, names in inventory.items()
+        for name in names
+        if name not in arrays[group]
+    ]
+    lost += [name for name in root.attrs.get(GROUPS, []) if f"/{name}" not in groups]
     if lost:
         raise FileFormatError(f"{path}: cut short, array {listing(lost)} is missing; write it anew")
-    for name, count in missing.items():
+    for name, (count, total) in missing.items():
         if count:
             raise FileFormatError(
-                f"{path}: cut short, {count} of {arrays[name].nchunks} chunks of {name!r} are "
+                f"{path}: cut short, {count} of {total} chunks of {name!r} are "
                 "missing; write it anew"
             )
-    dataset.attrs.pop(INVENTORY, None)
-    return dataset
+    for node in tree.subtree:
+        node.attrs.pop(INVENTORY, None)
+        node.attrs.pop(GROUPS, None)
+    return tree
 
 
 def check_free(path: str | Path, overwrite: bool) -> None:
@@ -144,6 +214,58 @@ def check_free(path: str | Path, overwrite: bool) -> None:
         raise ConfigurationError(
             f"{path} is not a Zarr store and will not be overwritten; choose another name"
         )
+
+
+@contextmanager
+def _appearing_whole(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a place beside `path` to write to, which takes its name when all is written."""
+    check_free(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        _move_into_place(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _groups(content: xr.Dataset | xr.DataTree) -> dict[str, xr.Dataset]:
+    """Return the datasets by the paths of their groups, the root first."""
+    if isinstance(content, xr.Dataset):
+        return {"/": content}
+    groups = {node.path: node.to_dataset(inherit=False) for node in content.subtree}
+    if len(groups) > 1:
+        groups["/"] = groups["/"].assign_attrs({GROUPS: sorted(content.children)})
+    return groups
+
+
+def _inside(group: str, name: str) -> str:
+    return f"{group}/{name}".lstrip("/")
+
+
+def _write_group(
+    dataset: xr.Dataset, partial: Path, group: str, superpixels_per_chunk: int
+) -> None:
+    dataset = dataset.assign_attrs({INVENTORY: sorted(map(str, dataset.variables))})
+    encoding = {
+        name: {
+            "chunks": tuple(
+                min(superpixels_per_chunk, size) if dim == "superpixel" else size
+                for dim, size in variable.sizes.items()
+            ),
+            "compressors": (ZstdCodec(level=1), Crc32cCodec()),
+        }
+        for name, variable in dataset.variables.items()
+    }
+    dataset.to_zarr(
+        partial,
+        group=group,
+        mode="w-",
+        zarr_format=3,
+        consolidated=False,
+        encoding=encoding,
+        write_empty_chunks=True,
+    )
 
 
 def _move_into_place(partial: Path, path: Path) -> None:
