@@ -46,6 +46,7 @@ SIZE = (4.6, 3.0)
 
 #: Points of a scatter plot; more only make it black.
 MOST_POINTS = 1500
+MOST_WALKER_POINTS = 6000
 
 #: Where bars are higher than this, a single superpixel could not be seen on a linear axis.
 LINEAR_COUNTS = 40
@@ -68,21 +69,27 @@ def plot_trace(
         The draws.
     label : str
         What they are, with their unit.
-    step : (draw,) array of int, optional
+    step : (draw,) or (chain, draw) array of int, optional
         The step of an ensemble that each draw belongs to: its walkers are drawn as points, with
         their median.
     diverging : (chain, draw) array of bool, optional
         Divergent transitions, marked below.
     """
     figure, axes = _figure()
+    steps = None if step is None else np.broadcast_to(step, draws.shape)
     for chain, (values, colour) in enumerate(zip(draws, _colours(len(draws)), strict=True)):
-        if step is None:
+        if steps is None:
             axes.plot(values, color=colour, linewidth=0.5, alpha=0.8, label=f"{chain + 1}")
             continue
-        axes.plot(step, values, ".", color=colour, markersize=3, alpha=0.35, markeredgewidth=0)
-        steps = np.unique(step)
-        median = [np.median(values[step == one]) for one in steps]
-        axes.plot(steps, median, color=colour, linewidth=1.4, label=f"{chain + 1}")
+        when = steps[chain]
+        # Evenly through the draws, which are ordered walker after walker.
+        shown = _evenly(values.size, MOST_WALKER_POINTS)
+        style = {"markersize": 3, "alpha": 0.35, "markeredgewidth": 0}
+        axes.plot(when[shown], values[shown], ".", color=colour, **style)
+        order = np.argsort(when, kind="stable")
+        known, first = np.unique(when[order], return_index=True)
+        medians = [np.median(part) for part in np.split(values[order], first[1:])]
+        axes.plot(known, medians, color=colour, linewidth=1.2, label=f"{chain + 1}")
     if diverging is not None and diverging.any():
         where = np.flatnonzero(diverging.any(axis=0))
         low = axes.get_ylim()[0]
@@ -151,7 +158,7 @@ def plot_pairs(columns: Mapping[str, np.ndarray], diverging: np.ndarray | None =
     figure = new_figure(1.3 * n + 0.6, 1.2 * n + 0.6)
     axes = figure.subplots(n, n, sharex="col", squeeze=False)
     size = len(next(iter(columns.values())))
-    shown = np.unique(np.linspace(0, size - 1, min(size, MOST_POINTS)).astype(int))
+    shown = _evenly(size, MOST_POINTS)
     for row, (label, y) in enumerate(columns.items()):
         for column, (other, x) in enumerate(columns.items()):
             panel = axes[row, column]
@@ -265,7 +272,12 @@ def plot_map(
     logarithmic = is_wide(values) if logarithmic is None else logarithmic
     scale = sequential(values, "viridis", logarithmic)
     draw_panel(panel, sky_image, values, scale)
-    scale.bar(figure, [panel], label, vertical=False)
+    bar = scale.bar(figure, [panel], label, vertical=False)
+    if logarithmic and bar.norm.vmax > 3 * bar.norm.vmin > 0:
+        # The bar is short: more labels would touch each other.
+        bar.ax.xaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if is_wide(values) else (1, 2, 3, 5))
+        )
     return figure
 
 
@@ -324,6 +336,11 @@ def _map(diagnosis: xr.Dataset) -> tuple[Figure, Axes, SkyImage]:
     # No wider than its panel: the labels are small, and a phone makes them no larger.
     figure = new_figure(max(width, PANEL_WIDTH), height + 0.3)
     return figure, figure.add_subplot(), sky_image
+
+
+def _evenly(size: int, most: int) -> np.ndarray:
+    """Return at most so many positions, evenly spaced."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).astype(int))
 
 
 def _colours(n: int) -> list[str]:

@@ -77,9 +77,11 @@ def report(
         If this is no posterior, one without draws, or one without the superpixel.
     ConfigurationError
         If `out` exists and may not be replaced, or is a folder.
+    FileFormatError
+        If a path was given, and there is no whole posterior.
     """
     out = Path(out)
-    if not isinstance(posterior, xr.DataTree):
+    if isinstance(posterior, str | Path):
         posterior = open_posterior(posterior)
     check_posterior(posterior)
     if out.is_dir():

@@ -54,7 +54,7 @@ def _pictures(subject: Subject, drawn: list[dict[str, Any]]) -> list[str]:
     if subject.independent:
         body = ["<h3>Distributions</h3>", gallery(map(_marginal, columns, columns.values()))]
     else:
-        step = subject.stats["step"].values if "step" in subject.stats else None
+        step = _steps(subject)
         pairs = [
             figure
             for label, draws in columns.items()
@@ -69,6 +69,13 @@ def _pictures(subject: Subject, drawn: list[dict[str, Any]]) -> list[str]:
         if np.isfinite(values).all() and np.ptp(values) > 0:
             body += ["<h3>Energy</h3>", _energy(values, float(subject.here[1]["bfmi"]))]
     return body
+
+
+def _steps(subject: Subject) -> np.ndarray | None:
+    """Return the step of the ensemble, (draw,) or (chain, draw), where walkers were drawn."""
+    if "step" not in subject.stats:
+        return None
+    return subject.stats["step"].transpose(..., "draw").values
 
 
 def _scaled_draws(subject: Subject, row: dict[str, Any]) -> tuple[str, np.ndarray]:

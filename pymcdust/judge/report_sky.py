@@ -106,7 +106,9 @@ def _rhat(subject: Subject) -> Pictures:
         subject,
         "Map of the largest R-hat.",
         "R-hat less 1, the largest of all parameters, on a logarithmic scale; "
-        f"{threshold:.2f} and more does not pass.",
+        f"{threshold:.2f} and more does not pass."
+        + " Independent draws have none (grey)."
+        * bool(subject.diagnosis["independent"].any()),
         lambda: plot_map(subject.diagnosis, rhat - 1, label, logarithmic=True),
     )
     distribution = picture(

@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pymcdust.errors import ConfigurationError, ResultError
+from pymcdust.errors import ConfigurationError, FileFormatError, ResultError
 from pymcdust.judge import report_closeup, report_page
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.report import report
@@ -231,8 +231,17 @@ def test_a_mixture_of_methods(make_posterior, write):
     assert any(alt.startswith("Trace plot of beta, 4 chains") for alt in alts(text))
 
 
-def test_parallel_tempering(make_posterior, write):
-    text = write(make_posterior("ptemcee", [7], chains=1, draws=4000))
+@pytest.mark.parametrize("dims", [("draw",), ("chain", "draw"), ("chain", "draw", "superpixel")])
+def test_parallel_tempering(make_posterior, write, dims):
+    posterior = make_posterior("ptemcee", [7], chains=1, draws=4000)
+    stats = posterior["sample_stats"].dataset
+    step = (
+        stats["step"]
+        .broadcast_like(stats["lp"])
+        .isel({dim: 0 for dim in stats["lp"].dims if dim not in dims}, drop=True)
+    )
+    posterior["sample_stats"] = xr.DataTree(stats.assign(step=step))
+    text = write(posterior)
     assert "tempering" in sections(text)
     assert "the walkers of the ensemble" in text
     assert "the two halves of the chain" in text
@@ -411,6 +420,8 @@ def test_a_taken_place_is_refused_before_the_work(make_posterior, tmp_path, monk
 def test_what_is_no_posterior_leaves_nothing(tmp_path):
     with pytest.raises(ResultError, match="a Dataset is no posterior"):
         report(xr.Dataset(), tmp_path / "new" / "report.html")
+    with pytest.raises(FileFormatError, match=r"no\.zarr: there is no such file"):
+        report(tmp_path / "no.zarr", tmp_path / "new" / "report.html")
     assert not (tmp_path / "new").exists()
 
 
