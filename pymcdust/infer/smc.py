@@ -110,8 +110,8 @@ class Smc:
         if self.draws < least:
             raise ConfigurationError(
                 f"draws is {self.draws} with threshold={self.threshold}, for {n_parameter} "
-                f"parameters of a block; their product must be at least {LEAST_PER_PARAMETER} times "
-                f"the number of parameters: draws={least} would do"
+                "parameters of a block; draws times threshold must be at least "
+                f"{LEAST_PER_PARAMETER} for each parameter: draws={least} would do"
             )
         theta = np.empty((self.chains, self.draws, n_block, n_parameter))
         types = {"ln_evidence": float, "stages": int, "moves": int}

@@ -91,6 +91,7 @@ class TestLaw:
         value, error = pooled(draws.stats["ln_evidence"][1])
         assert error < 0.2
         assert np.abs(value - ln_evidence) < 4 * error + 0.02
+        assert (draws.stats["acceptance_rate"][1] > 0.15).all()
         assert draws.theta[:, :, 0].std(axis=(0, 1)) == pytest.approx(
             np.sqrt(np.diagonal(covariance)), rel=0.1
         )
@@ -100,17 +101,17 @@ class TestLaw:
 
         def log_likelihood(u):
             value = np.logaddexp(norm.logpdf(u, -1.5, 0.1), norm.logpdf(u, 0.8, 0.3))
-            return np.where(u > 0.7, -np.inf, value)
+            return np.where(u > 0.7, -np.inf, np.where(u < -3, np.nan, value))
 
         expected, _ = quad(
-            lambda u: np.exp(log_likelihood(u)) * norm.pdf(u), -6, 0.7, points=[-1.5], epsabs=1e-10
+            lambda u: np.exp(log_likelihood(u)) * norm.pdf(u), -3, 0.7, points=[-1.5], epsabs=1e-10
         )
         known = Known(lambda points, blocks: log_likelihood(points[..., 0]), 1, seeds())
         draws = Smc(draws=6000, chains=6)(known)
         value, error = pooled(draws.stats["ln_evidence"][1])
         assert error < 0.01
         assert value == pytest.approx(np.log(expected), abs=0.02)
-        left, _ = quad(lambda u: np.exp(log_likelihood(u)) * norm.pdf(u), -6, -0.9, points=[-1.5])
+        left, _ = quad(lambda u: np.exp(log_likelihood(u)) * norm.pdf(u), -3, -0.9, points=[-1.5])
         assert (draws.theta < -0.9).mean() == pytest.approx(left / expected, abs=0.02)
         assert draws.theta.max() <= 0.7
 
@@ -169,6 +170,8 @@ class TestDraws:
             assert values.shape == (2, 2)
         assert (drawn.stats["stages"][1] >= 2).all()
         assert (drawn.stats["moves"][1] >= drawn.stats["stages"][1]).all()
+        first, second = drawn.stats["moves"][1]
+        assert (second < 1.5 * first).all(), "every chain counts for itself"
         rate = drawn.stats["acceptance_rate"][1]
         assert ((rate > 0.05) & (rate < 1)).all()
 
