@@ -27,7 +27,7 @@ GROUPS = (
 #: Points of one call of a compiled function.
 POINTS_PER_CALL = 2**16
 
-#: What is said of each variable of `sample_stats`, and its unit.
+#: What is said of each variable of `sample_stats`.
 MEANINGS: dict[str, str] = {
     "lp": "log posterior density of the prior quantiles, times the evidence",
     "diverging": "whether the trajectory diverged",
@@ -52,6 +52,8 @@ MEANINGS: dict[str, str] = {
     "inverse_temperature": "inverse temperature",
     "mean_log_likelihood": "mean log likelihood",
     "stages": "stages from the prior to the posterior",
+    "moves": "moves of every particle",
+    "correlation": "largest correlation with the particles of the stage before",
 }
 
 

@@ -19,7 +19,7 @@ from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.parts import Parts, as_sky, fingerprint_of
 from pymcdust.infer.posterior import open_posterior, to_tree
 
-# SMC
+from pymcdust.infer.smc import Smc
 from pymcdust.infer.target import Draws, Target
 from pymcdust.infer.tempering import Ptemcee
 from pymcdust.modeling.gallery import resolve
@@ -47,7 +47,7 @@ METHODS: dict[str, _Entry] = {
     "laplace": _Entry(Laplace, 128),
     "nuts": _Entry(Nuts, 32),
     "ptemcee": _Entry(Ptemcee, 1),
-    # SMC entry
+    "smc": _Entry(Smc, 8),
 }
 
 #: Fewest draws of a chain of which R-hat can be told.

@@ -116,7 +116,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     tree = open_tree(path)
     if tree.children:
         raise FileFormatError(
-            f"{path}: a posterior, with the groups {listing(tree.children)}; a sky or a fit was "
+            f"{path}: a posterior, with the groups {listing(sorted(tree.children))}; a sky or a fit was "
             "expected"
         )
     return tree.to_dataset()

@@ -9,7 +9,7 @@ from astropy import constants
 from scipy.optimize import least_squares
 
 from pymcdust import Prior, fixed
-from pymcdust.infer import engine
+from pymcdust.infer import engine, sampling
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.modeling.gallery import resolve
 from pymcdust.modeling.parameter import Parameter
@@ -277,13 +277,13 @@ def pad(rows, n_row):
 _COMPILED = {}
 
 
-def compiled_posterior(model, rows):
+def compiled_posterior(model, rows, coordinates="unconstrained"):
     """Compile a model once for each kind of rows, however many tests ask for it."""
     model = resolve(model)
     sizes = {k: v for k, v in rows.sizes.items() if k != "superpixel" or model.couples_superpixels}
-    key = (repr(model), rows.reddening.dims, str(sorted(sizes.items())))
+    key = (repr(model), rows.reddening.dims, str(sorted(sizes.items())), coordinates)
     if key not in _COMPILED:
-        _COMPILED[key] = CompiledPosterior(model, rows)
+        _COMPILED[key] = CompiledPosterior(model, rows, coordinates)
     return _COMPILED[key]
 
 
@@ -294,8 +294,9 @@ def compiled():
 
 @pytest.fixture
 def shared_compilation(monkeypatch):
-    """Let `fit_map` take its compiled posteriors from those that other tests made."""
+    """Let `fit_map` and `sample` take their compiled posteriors from those of other tests."""
     monkeypatch.setattr(engine, "CompiledPosterior", compiled_posterior)
+    monkeypatch.setattr(sampling, "CompiledPosterior", compiled_posterior)
 
 
 @pytest.fixture(scope="session")
