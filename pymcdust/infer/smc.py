@@ -5,9 +5,9 @@ power beta, is let in: particles are weighted by what beta has grown, resampled 
 and moved until they have forgotten where they were. The product of the mean weights is the
 evidence. Nothing is taken from the maximum of the posterior, so that this checks what starts there.
 
-The stages and the resampling are PyMC's. Three parts of its kernels are others here, for in eleven
-dimensions they put ln Z of a mock superpixel too low by 0.4 to 8, without a sign of it: see
-`_Kernel`.
+The stages and the resampling are PyMC's. Three parts of its kernels are others here, for on mock
+superpixels of eleven parameters they put ln Z too low, by up to 2 (IMH) and 8 (MH), and say nothing
+of it: see `_Kernel`.
 """
 
 from collections.abc import Callable
