@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from pymcdust.errors import ResultError
+from pymcdust.products.sightline import plot_sightline
+from pymcdust.sky.morphology import mock_reddening
+
+EDGES = np.geomspace(0.1, 4.0, 20)
+
+
+@pytest.fixture
+def thin():
+    """Two superpixels cut into thin voxels."""
+    return mock_reddening(
+        nside=64, superpixel_nside=8, superpixels=[368, 369], distance_edge=[0.0, *EDGES]
+    )
+
+
+def test_the_sightline_shows_the_mean_of_every_voxel(thin):
+    thin = thin.assign(valid=(("superpixel", "pixel"), np.ones((2, 64), bool)))
+    thin["valid"][1, :10] = False
+    figure = plot_sightline(thin, 369, cuts=[0, 0.841, 3.758], clouds={"Cepheus": 0.38})
+    assert isinstance(figure, Figure)
+    (axes,) = figure.axes
+    steps = [patch for patch in axes.patches if hasattr(patch, "get_data")]
+    mean = thin["reddening"].sel(superpixel=369)[10:].mean("pixel")
+    np.testing.assert_allclose(steps[1].get_data().values, mean)
+    assert "Cepheus" in [text.get_text() for text in axes.texts]
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["middle 68 % of the pixels", "mean", "cut 0–0.841 kpc", "cut 0.841–3.76 kpc"]
+    figure.canvas.draw()
+
+
+def test_what_has_no_sightline(thin):
+    with pytest.raises(ResultError, match="has 2 superpixels; a sightline is of one"):
+        plot_sightline(thin)
+    with pytest.raises(ResultError, match=r"no superpixel 5908; .* the nearest index is 369"):
+        plot_sightline(thin, 5908)
+    with pytest.raises(ResultError, match="increase"):
+        plot_sightline(thin, 369, cuts=[0, 2, 1])
+    with pytest.raises(ResultError, match="superpixel 368 of the sky has no valid pixel"):
+        plot_sightline(thin.assign(reddening=thin["reddening"] * np.nan), 368)
+    one = thin.isel(superpixel=[1])
+    assert plot_sightline(one).axes[0].get_title().startswith("superpixel 369 (Nside 8), 20 vox")
