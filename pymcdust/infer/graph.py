@@ -7,7 +7,7 @@ is that of these coordinates: it is what is sampled.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
@@ -24,6 +24,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymcdust.infer.coordinates import from_normal
 from pymcdust.infer.layout import Slot
+from pymcdust.modeling.parameter import named
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: What a graph takes as data, by the names of `pymcdust.sky.compression` rows.
@@ -143,10 +144,12 @@ def _columns(
     """Cut the vectors of all blocks into named variables with named dimensions."""
     parts = {}
     for slot in slots:
-        columns = theta[:, slot.columns] if by_superpixel else theta[0, slot.columns]
-        if len(slot.shape) != 1:
-            columns = columns.reshape((*(theta.shape[:1] if by_superpixel else ()), *slot.shape))
-        parts[slot.name] = as_xtensor(columns, dims=slot.dims)
+        # Reshaping to an open length would not vectorise.
+        columns = slot.columns if slot.shape else slot.start
+        values = theta[:, columns] if by_superpixel else theta[0, columns]
+        if len(slot.shape) > 1:
+            values = values.reshape((*(theta.shape[:1] if by_superpixel else ()), *slot.shape))
+        parts[slot.name] = as_xtensor(values, dims=slot.dims)
     return parts
 
 
@@ -177,12 +180,19 @@ def _in_quantiles(
     for slot in slots:
         prior = declared.prior_of(slot.name)
         own = {
-            name: natural[f"{slot.name}_{name}"] if isinstance(value, Prior) else value
+            name: natural[f"{slot.name}_{name}"]
+            if isinstance(value, Prior)
+            else _tensor(named(value, slot.dims))
             for name, value in prior.parameters.items()
         }
         natural[slot.name] = from_normal(prior, parts[slot.name], own).transpose(*slot.dims)
     values = {model.rvs_to_values[rv]: natural[rv.name] for rv in model.free_RVs}
     return list(natural.values()), graph_replace(model.logp(sum=False), values, strict=False)
+
+
+def _tensor(value: Any) -> Any:
+    """Return a named array as a tensor of named dimensions, a number as it is."""
+    return as_xtensor(value.values, dims=value.dims) if isinstance(value, xr.DataArray) else value
 
 
 def _container(name: str) -> str:

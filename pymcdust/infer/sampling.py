@@ -18,7 +18,6 @@ from pymcdust.infer.laplace import Laplace
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.parts import Parts, as_sky, fingerprint_of
 from pymcdust.infer.posterior import open_posterior, to_tree
-
 from pymcdust.infer.smc import Smc
 from pymcdust.infer.target import Draws, Target
 from pymcdust.infer.tempering import Ptemcee
@@ -35,10 +34,11 @@ class Method(Protocol):
 
 
 class _Entry(NamedTuple):
-    """A method, and the superpixels that it takes together: some seconds of work."""
+    """A method; the superpixels that it takes together; and how it asks for the likelihood."""
 
     method: type[Method]
     chunk: int
+    often: bool = False
 
 
 #: The methods by their names.
@@ -46,8 +46,8 @@ METHODS: dict[str, _Entry] = {
     "auto": _Entry(Auto, 32),
     "laplace": _Entry(Laplace, 128),
     "nuts": _Entry(Nuts, 32),
-    "ptemcee": _Entry(Ptemcee, 1),
-    "smc": _Entry(Smc, 8),
+    "ptemcee": _Entry(Ptemcee, 1, often=True),
+    "smc": _Entry(Smc, 8, often=True),
 }
 
 #: Fewest draws of a chain of which R-hat can be told.
@@ -146,7 +146,8 @@ def sample(
         if tree is None:
             rows = compress(sky.isel(superpixel=slice(start, start + chunk))).load()
             posterior = posterior or CompiledPosterior(model, rows, "quantile")
-            target = Target(posterior, rows, _seeds(posterior, rows, seed))
+            seeds = _seeds(posterior, rows, seed)
+            target = Target(posterior, rows, seeds, METHODS[method].often)
             tree = to_tree(target, sampler(target), attrs)
             if parts:
                 parts.save(start, tree, superpixels_per_chunk=chunk)

@@ -1,7 +1,7 @@
 """What is sampled: the posteriors of some blocks in prior-quantile coordinates, and their draws."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,11 +35,15 @@ class Target:
         Rows of data of the blocks.
     seeds : sequence of numpy.random.SeedSequence
         One for each block: what a block's draws depend on, besides its data.
+    often : bool
+        Whether the likelihood will be asked for very often, at few points each time: it is then
+        worth the wait to compile it by Numba.
     """
 
     posterior: CompiledPosterior
     rows: xr.Dataset
     seeds: Sequence[np.random.SeedSequence]
+    often: bool = False
 
     @property
     def n_block(self) -> int:
@@ -54,7 +58,7 @@ class Target:
     def select(self, blocks: np.ndarray) -> "Target":
         """Return the target of some blocks, by their positions."""
         rows = self.rows.isel(superpixel=blocks) if self.posterior.by_superpixel else self.rows
-        return Target(self.posterior, rows, [self.seeds[block] for block in blocks])
+        return replace(self, rows=rows, seeds=[self.seeds[block] for block in blocks])
 
     def generators(self) -> list[np.random.Generator]:
         """Return a new generator for each block, always the same."""
@@ -85,7 +89,7 @@ class Target:
         step = max(1, POINTS_PER_CALL // len(blocks))
         leading = np.ascontiguousarray(points.transpose(1, 0, 2))
         parts = [
-            self.posterior.log_likelihood(leading[start : start + step], data)
+            self.posterior.log_likelihood(leading[start : start + step], data, self.often)
             for start in range(0, len(leading), step)
         ]
         return np.concatenate(parts).T + self._constant[blocks, None]

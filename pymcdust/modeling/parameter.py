@@ -1,6 +1,7 @@
 """How a model declares its parameters: a prior, and the dimensions over which it is repeated."""
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -88,6 +89,33 @@ class Parameter:
         """Return the same declaration with every prior in its centred form."""
         return replace(self, prior=_centred(self.prior)) if self.free else self
 
+    def check_sizes(self, name: str, sizes: Mapping[str, int]) -> None:
+        """Refuse a prior whose numbers are not as many as the voxels, bands or superpixels are.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter.
+        sizes : mapping
+            Number of superpixels, voxels and bands.
+
+        Raises
+        ------
+        ModelError
+            If the lengths differ.
+        """
+        priors = [self.prior] if self.free else []
+        for prior in priors:
+            for key, value in prior.parameters.items():
+                if isinstance(value, Prior):
+                    priors.append(value)
+                for dim, length in zip(_array_dims(value, self.dims), np.shape(value), strict=True):
+                    if length not in (1, sizes.get(dim, length)):
+                        raise ModelError(
+                            f"the prior of {name} has {length} values of {key} along {dim}, where "
+                            f"the sky has {sizes[dim]}; give one for each, or a number for all"
+                        )
+
     def create(self, name: str) -> Any:
         """Create the variable of this parameter in the PyMC model that is being built."""
         if not self.free:
@@ -155,6 +183,33 @@ def fixed(value: float, unit: str = "") -> Parameter:
     return Parameter(value, "fixed", unit)
 
 
+def named(value: Any, dims: tuple[str, ...]) -> Any:
+    """Name the dimensions of a prior's own parameter, where that is an array.
+
+    Parameters
+    ----------
+    value : number, array or DataArray
+        The parameter.
+    dims : tuple of str
+        Dimensions of the variable. An array has the last of them.
+
+    Returns
+    -------
+    number or xarray.DataArray
+        The same values.
+    """
+    if isinstance(value, np.ndarray) and value.ndim:
+        return xr.DataArray(value, dims=_array_dims(value, dims))
+    return value
+
+
+def _array_dims(value: Any, dims: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, xr.DataArray):
+        return value.dims
+    rank = np.ndim(value) if isinstance(value, np.ndarray | int | float) else 0
+    return dims[len(dims) - rank :] if rank else ()
+
+
 def _centred(prior: Prior) -> Prior:
     prior = deepcopy(prior)
     prior.centered = True
@@ -195,7 +250,8 @@ def prior_statistic(prior: Prior, statistic: str) -> np.ndarray | float:
         # A distribution that is cut off on one side only has its other bound at infinity.
         bounds = {"lower": -math.inf, "upper": math.inf}
         taken = [name for name in bounds if name in signature(function).parameters]
-        graph = function(**{name: bounds[name] for name in taken} | prior.parameters)
+        own = {name: np.asarray(x) if np.ndim(x) else x for name, x in prior.parameters.items()}
+        graph = function(**{name: bounds[name] for name in taken} | own)
     except (ImportError, AttributeError, TypeError):
         return math.nan
     value = np.asarray(graph.eval(mode="FAST_COMPILE") if hasattr(graph, "eval") else graph)

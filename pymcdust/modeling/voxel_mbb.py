@@ -171,7 +171,14 @@ class VoxelMBB:
             With the free parameters, the deterministic `emissivity` (superpixel, band, voxel)
             [MJy/sr/mag], and the observed `emission` (superpixel, pixel, band) [MJy/sr]. The data
             are `pymc.dims.Data`, so that another sky's can take their place.
+
+        Raises
+        ------
+        ModelError
+            If a prior has numbers for more or fewer voxels or bands than there are.
         """
+        for name, parameter in self.parameters.items():
+            parameter.check_sizes(name, rows.sizes)
         coords = {name: rows.indexes[name] for name in ("superpixel", "pixel", "voxel", "band")}
         with pm.Model(coords=coords) as model:
             frequency = pmd.Data("frequency", rows.frequency.values, dims="band")
@@ -182,7 +189,10 @@ class VoxelMBB:
             values = {name: p.create(name) for name, p in self.parameters.items()}
             offset = values.pop("offset")
             per_reddening = pmd.Deterministic("emissivity", self.emissivity(frequency, **values))
-            mu = reddening.dot(per_reddening, dim="voxel")
+            if "voxel" in per_reddening.dims:
+                mu = reddening.dot(per_reddening, dim="voxel")
+            else:
+                mu = reddening.sum("voxel") * per_reddening
             if self.offset.free or offset != 0:
                 mu = mu + intercept * offset
             dims = ("superpixel", "pixel", "band")

@@ -116,8 +116,8 @@ def open_store(path: str | Path) -> xr.Dataset:
     tree = open_tree(path)
     if tree.children:
         raise FileFormatError(
-            f"{path}: a posterior, with the groups {listing(sorted(tree.children))}; a sky or a fit was "
-            "expected"
+            f"{path}: a posterior, with the groups {listing(sorted(tree.children))}; a sky or a "
+            "fit was expected"
         )
     return tree.to_dataset()
 

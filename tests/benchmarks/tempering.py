@@ -89,7 +89,7 @@ def main() -> None:
     sky = mock_sky(1, column=COLUMN)
     rows = compress(sky)
     posterior = CompiledPosterior(resolve("temperature_per_voxel"), rows, "quantile")
-    target = Target(posterior, rows, np.random.SeedSequence(0).spawn(1))
+    target = Target(posterior, rows, np.random.SeedSequence(0).spawn(1), often=True)
     names = [slot.name for slot in posterior.slots]
     order = np.concatenate(
         [

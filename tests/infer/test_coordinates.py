@@ -1,5 +1,7 @@
 """Prior quantiles against scipy, and the log posterior in them against its own definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytensor.xtensor as px
 import pytest
@@ -159,6 +161,8 @@ def test_the_likelihood_is_that_of_the_pixels(options, form, compiled, paper, sk
             )
             expected = constant - 0.5 * one.chi2(vector)
             assert found[superpixel, point] == pytest.approx(expected, rel=1e-10)
+    by_numba = replace(target, often=True).log_likelihood(points, np.arange(3))
+    np.testing.assert_allclose(by_numba, found, rtol=1e-12)
     some = target.select(np.array([2, 0]))
     np.testing.assert_array_equal(some.log_likelihood(points[[2, 0]], np.arange(2)), found[[2, 0]])
 

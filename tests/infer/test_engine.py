@@ -205,7 +205,7 @@ class TestResuming:
     )
     def test_another_fit_in_the_same_place_is_refused(self, seven, stopped, change, named):
         asked = {"model": BETA, "starts": 2, "seed": 0} | change
-        with pytest.raises(ConfigurationError, match=f"another {named}; start that fit again"):
+        with pytest.raises(ConfigurationError, match=f"another {named}; start that again"):
             fit_map(sky=seven, out=stopped, **asked)
 
     @pytest.mark.parametrize("what", ["emission", "reddening", "sigma", "valid", "distance_edge"])

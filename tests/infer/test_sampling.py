@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 import pymcdust
-from pymcdust import Prior, fixed, per_superpixel
+from pymcdust import Prior, fixed, per_superpixel, per_voxel
 from pymcdust.errors import ConfigurationError, FileFormatError, ModelError, SkyError
 from pymcdust.infer import sampling
 from pymcdust.infer.engine import fit_map
@@ -280,6 +280,42 @@ def test_bad_input_is_refused_before_the_work(call, error, message, sky, monkeyp
     monkeypatch.setattr(sampling, "compress", lambda sky: pytest.fail("work was begun"))
     with pytest.raises(error, match=message):
         sample(**{"model": MODEL, "sky": sky} | call)
+
+
+@pytest.mark.parametrize("call", [sample, fit_map])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {
+                "temperature": per_voxel(
+                    Prior("Normal", mu=xr.DataArray([18.0, 19.0], dims="voxel"), sigma=2.0)
+                )
+            },
+            "prior of temperature has 2 values of mu along voxel, where the sky has 3",
+        ),
+        (
+            {"offset": per_superpixel(Prior("Normal", mu=0.0, sigma=np.ones(4)))},
+            "prior of offset has 4 values of sigma along band, where the sky has 5",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_the_sky_is_refused(change, message, call, sky):
+    with pytest.raises(ModelError, match=message):
+        call(TemperaturePerVoxel(**change), sky)
+
+
+def test_a_prior_may_have_a_number_for_each_voxel(sky):
+    mu = xr.DataArray([17.0, 18.0, 30.0], dims="voxel")
+    model = TemperaturePerVoxel(temperature=per_voxel(Prior("Normal", mu=mu, sigma=0.01)))
+    tree = sample(model, sky, method="laplace", draws=50)
+    mean = tree.posterior.temperature.mean(("chain", "draw"))
+    np.testing.assert_allclose(mean, np.tile(mu, (3, 1)), atol=0.02)
+    np.testing.assert_allclose(
+        tree.log_prior.temperature,
+        stats.norm(mu, 0.01).logpdf(tree.posterior.temperature).sum(axis=-1),
+        rtol=1e-9,
+    )
 
 
 def test_a_model_of_too_many_joint_parameters_is_refused(sky, monkeypatch):
