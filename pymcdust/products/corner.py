@@ -1,7 +1,7 @@
 """Corner plot: every parameter of a superpixel, and every pair of them (Fig. 11)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -96,7 +96,11 @@ def plot_corner(
             f"{len(samples)} posteriors are too many to be told apart; allowed are {len(COLOURS)}"
         )
     scaled = {q: _Axis(q, samples) for q in quantities}
-    colours = dict(zip([sample.label for sample in samples], COLOURS, strict=False))
+    styles = {
+        # Lines that coincide show beside each other: the later, the thinner.
+        sample.label: _Style(COLOURS[number], 0.9 + 0.6 * (len(samples) - 1 - number))
+        for number, sample in enumerate(samples)
+    }
 
     figure, panels, font = _grid(len(quantities), len(samples))
     for row, y in enumerate(scaled.values()):
@@ -107,18 +111,25 @@ def plot_corner(
                 panel.set_axis_off()
                 continue
             if column == row:
-                _draw_histograms(panel, x, samples, colours)
-                _write_titles(panel, x, samples, colours, font)
+                _draw_histograms(panel, x, samples, styles)
+                _write_titles(panel, x, samples, styles, font)
             else:
-                _draw_pairs(panel, x, y, samples, colours)
-            _mark(panel, x, y if column < row else None, samples, colours)
+                _draw_pairs(panel, x, y, samples, styles)
+            _mark(panel, x, y if column < row else None, samples, styles)
             _label(panel, x, y if column < row else None, font, last=row == len(quantities) - 1)
             if column:
                 panel.tick_params(labelleft=False)
                 panel.set_ylabel("")
     figure.align_labels()
-    _write_legend(figure, samples, colours, font)
+    _write_legend(figure, samples, styles, font)
     return figure
+
+
+class _Style(NamedTuple):
+    """How a posterior is drawn: its colour, and the width of its lines [pt]."""
+
+    colour: str
+    width: float
 
 
 class _Axis:
@@ -184,7 +195,7 @@ def _grid(n: int, n_posterior: int) -> tuple[Figure, np.ndarray, float]:
 
 
 def _draw_histograms(
-    panel: Axes, x: _Axis, samples: Sequence[Draws], colours: Mapping[str, str]
+    panel: Axes, x: _Axis, samples: Sequence[Draws], styles: Mapping[str, _Style]
 ) -> None:
     for sample in samples:
         if x.quantity not in sample.columns:
@@ -194,45 +205,46 @@ def _draw_histograms(
         n_bin = int(np.clip(len(np.unique(draws)) ** (1 / 3) * 1.5, 12, 40))
         counts, edges = np.histogram(draws, n_bin, (ends[0], ends[-1]) if np.ptp(ends) else None)
         height = counts / counts.max()
-        colour = colours[sample.label]
-        panel.stairs(height, edges, color=colour, linewidth=1.1)
+        colour, width = styles[sample.label]
+        panel.stairs(height, edges, color=colour, linewidth=width)
         # The 68 % interval ends inside bins.
         inside = np.unique(np.concatenate([edges, ends[[1, 3]]]))
         middle = (inside[1:] + inside[:-1]) / 2
         bins = np.clip(np.searchsorted(edges, middle) - 1, 0, n_bin - 1)
         kept = (middle > ends[1]) & (middle < ends[3])
-        panel.stairs(
-            np.where(kept, height[bins], 0), inside, fill=True, color=colour, alpha=0.3, linewidth=0
-        )
+        area = {"color": colour, "alpha": 0.3 if len(samples) == 1 else 0.2, "linewidth": 0}
+        panel.stairs(np.where(kept, height[bins], 0), inside, fill=True, zorder=0.9, **area)
         at_median = height[np.clip(np.searchsorted(edges, ends[2]) - 1, 0, n_bin - 1)]
-        panel.plot([ends[2]] * 2, [0, at_median], color=colour, linewidth=1.1)
+        panel.plot([ends[2]] * 2, [0, at_median], color=colour, linewidth=width)
     panel.set(xlim=(x.low, x.high), ylim=(0, 1.08), yticks=[])
 
 
 def _draw_pairs(
-    panel: Axes, x: _Axis, y: _Axis, samples: Sequence[Draws], colours: Mapping[str, str]
+    panel: Axes, x: _Axis, y: _Axis, samples: Sequence[Draws], styles: Mapping[str, _Style]
 ) -> None:
     for sample in samples:
         if not {x.quantity, y.quantity} <= sample.columns.keys():
             continue
         draws = [x.scale(sample.columns[x.quantity]), y.scale(sample.columns[y.quantity])]
-        colour = colours[sample.label]
+        style = styles[sample.label]
         density = density_of(*draws)
         outside = density.outside if density else np.ones(len(draws[0]), bool)
         shown = np.flatnonzero(outside)
         shown = shown[:: max(1, -(-len(shown) // MOST_POINTS))]
-        style = {"color": colour, "markersize": 1.6, "alpha": 0.45, "markeredgewidth": 0}
-        panel.plot(draws[0][shown], draws[1][shown], ".", rasterized=True, **style)
+        point = {"color": style.colour, "markersize": 1.6, "alpha": 0.45, "markeredgewidth": 0}
+        panel.plot(draws[0][shown], draws[1][shown], ".", rasterized=True, **point)
         if density:
-            _draw_contours(panel, density, colour)
+            _draw_contours(panel, density, style, alone=len(samples) == 1)
     panel.set(xlim=(x.low, x.high), ylim=(y.low, y.high))
 
 
-def _draw_contours(panel: Axes, density: Density, colour: str) -> None:
+def _draw_contours(panel: Axes, density: Density, style: _Style, *, alone: bool) -> None:
     grid = (density.x, density.y, density.height)
-    shades = [to_rgba(colour, alpha) for alpha in (0.22, 0.5)][-len(density.levels) :]
-    panel.contourf(*grid, levels=[*density.levels, np.inf], colors=shades)
-    panel.contour(*grid, levels=density.levels, colors=[colour], linewidths=0.9)
+    strengths = (0.22, 0.5) if alone else (0.1, 0.25)
+    shades = [to_rgba(style.colour, alpha) for alpha in strengths][-len(density.levels) :]
+    panel.contourf(*grid, levels=[*density.levels, np.inf], colors=shades, zorder=0.9)
+    line = {"colors": [style.colour], "linewidths": style.width, "zorder": 2}
+    panel.contour(*grid, levels=density.levels, **line)
 
 
 def _mark(
@@ -240,17 +252,21 @@ def _mark(
     x: _Axis,
     y: _Axis | None,
     samples: Sequence[Draws],
-    colours: Mapping[str, str],
+    styles: Mapping[str, _Style],
 ) -> None:
     """Draw lines through the maximum and the truth; a symbol where both coordinates are known."""
+    drawn = set()
     for sample in samples:
-        own = colours[sample.label] if sample.own_maximum else MAP_COLOUR
+        own = styles[sample.label].colour if sample.own_maximum else MAP_COLOUR
         for mark, style, symbol in (
             (sample.maximum, _MAP_STYLE | {"color": own}, "s"),
             (sample.truth, _TRUTH_STYLE, "x"),
         ):
             known = [axis for axis in (x, y) if axis and axis.quantity in mark]
             place = [axis.scale(mark[axis.quantity]) for axis in known]
+            if (symbol, style["color"], *place) in drawn:  # that of all posteriors
+                continue
+            drawn.add((symbol, style["color"], *place))
             # The lines of several maxima would hide the draws.
             if symbol == "x" or not sample.own_maximum:
                 for axis, value in zip(known, place, strict=True):
@@ -284,12 +300,12 @@ def _write_titles(
     panel: Axes,
     x: _Axis,
     samples: Sequence[Draws],
-    colours: Mapping[str, str],
+    styles: Mapping[str, _Style],
     font: float,
 ) -> None:
     """Write over a histogram what it shows, and median and interval of every posterior."""
     lines = [
-        (interval(x.scale(sample.columns[x.quantity])), colours[sample.label])
+        (interval(x.scale(sample.columns[x.quantity])), styles[sample.label].colour)
         for sample in samples
         if x.quantity in sample.columns
     ]
@@ -323,18 +339,18 @@ def interval(draws: np.ndarray) -> str:
 
 
 def _write_legend(
-    figure: Figure, samples: Sequence[Draws], colours: Mapping[str, str], font: float
+    figure: Figure, samples: Sequence[Draws], styles: Mapping[str, _Style], font: float
 ) -> None:
     places = list(dict.fromkeys(sample.place for sample in samples))
     shared = len(places) == 1
     handles: list[Any] = []
     for sample in samples if len(samples) > 1 or not shared else ():
         text = sample.label if shared else f"{sample.label}: {sample.place}"
-        colour = colours[sample.label]
+        colour = styles[sample.label].colour
         handles.append(Patch(facecolor=to_rgba(colour, 0.4), edgecolor=colour, label=text))
     for sample in samples:
         if sample.maximum and (sample.own_maximum or sample is samples[0]):
-            colour = colours[sample.label] if sample.own_maximum else MAP_COLOUR
+            colour = styles[sample.label].colour if sample.own_maximum else MAP_COLOUR
             text = "MAP" if not sample.own_maximum else f"MAP, {sample.label}"
             text += "" if sample.converged else " (not converged)"
             line = {"linestyle": "none"} if sample.own_maximum else _MAP_STYLE

@@ -75,10 +75,10 @@ def plot_sightline(
     # The first voxel begins at the observer, for whom a logarithm has no place.
     start = min(NEAREST, edge[1] / 2)
     steps = np.maximum(edge, start)
-    figure = new_figure(6.0, 3.2)
+    figure = new_figure(6.5, 3.4)
     axes = figure.add_subplot()
     style = {"baseline": low, "fill": True, "color": "0.25", "alpha": 0.25, "linewidth": 0}
-    axes.stairs(high, steps, label="middle 68 % of the pixels", **style)
+    axes.stairs(high, steps, label="68 % of the pixels", **style)
     axes.stairs(mean, steps, color="black", linewidth=1.2, label="mean")
     for (near, far), colour in zip(_cuts(cuts), CUT_COLOURS * len(_cuts(cuts)), strict=False):
         text = f"cut {near:.3g}–{far:.3g} kpc"
@@ -104,7 +104,7 @@ def plot_sightline(
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 
