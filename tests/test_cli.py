@@ -121,6 +121,45 @@ def test_one_model(run):
     assert "single_temperature" not in out
 
 
+def test_the_road_from_a_sky_to_a_report(run, skies, tmp_path):
+    out = tmp_path / "posterior.zarr"
+    opened = pymcdust.open_sky(skies / "sky.zarr")
+    chosen = [int(index) for index in opened.superpixel.values[:2]]
+    which = [word for index in chosen for word in ("--superpixel", index)]
+    status, told, _ = run(
+        "sample", skies / "sky.zarr", "--out", out, "--method", "laplace", *which,
+        "--set", "draws=300", "--set", "rounds = 4", "--seed", 3,
+    )  # fmt: skip
+    assert status == 0
+    assert "worst R-hat" in told
+    assert "pymcdust report" in told
+    posterior = pymcdust.open_posterior(out)
+    assert dict(posterior.posterior.sizes)["draw"] == 300
+    assert list(posterior.posterior.superpixel) == chosen
+    expected = pymcdust.sample(
+        "temperature_per_voxel", opened, method="laplace", superpixel=chosen, draws=300, rounds=4,
+        seed=3,
+    )  # fmt: skip
+    assert (posterior.posterior.beta == expected.posterior.beta).all()
+
+    status, told, _ = run("info", out)
+    assert status == 0
+    assert "a posterior of" in told
+    assert "pareto_k" in told
+
+    status, told, _ = run("report", out, "--out", tmp_path / "report.html")
+    assert status == 0
+    assert "<!doctype html>" in (tmp_path / "report.html").read_text().lower()
+    status, _, err = run("report", out, "--out", tmp_path / "report.html")
+    assert status == 2
+    assert "already holds report.html" in err
+
+
+def test_settings_are_read_as_what_they_look_like():
+    read = [cli._setting(word) for word in ("a=5", "b=0.5", "c=true", "d=None", "e=nutpie")]
+    assert read == [("a", 5), ("b", 0.5), ("c", True), ("d", None), ("e", "nutpie")]
+
+
 def test_info_tells_a_sky_from_a_fit(run, skies):
     assert "a sky of" in run("info", skies / "sky.zarr")[1]
     status, out, _ = run("info", skies / "fit.zarr")
@@ -146,6 +185,16 @@ def test_info_tells_a_sky_from_a_fit(run, skies):
         (["export", "{}/sky.zarr", "{}/sky.zarr", "--out", "{}/maps"], "temperature"),
         (["plot", "{}/fit.zarr", "{}/fit.zarr", "--out", "{}/figures"], "reddening"),
         (["info", "{}/nowhere.zarr"], "no such file"),
+        (
+            ["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--method", "nutz"],
+            "did you mean 'nuts'",
+        ),
+        (["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--set", "draw=5"], "'draws'"),
+        (["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--set", "draws"], "NAME=VALUE"),
+        (["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--superpixel", "9999"], "9999"),
+        (["sample", "{}/sky.zarr", "--out", "{}/fit.zarr"], "exists already"),
+        (["report", "{}/fit.zarr", "--out", "{}/report.html"], "not a posterior but a fit"),
+        (["report", "{}/nowhere.zarr", "--out", "{}/report.html"], "no such file"),
     ],
 )
 def test_what_is_wrong_is_one_message_and_status_2(run, skies, words, said):
@@ -178,7 +227,18 @@ def test_an_unknown_command_is_named(run):
 
 def test_help_of_every_command():
     runner = CliRunner()
-    for command in ("demo", "simulate", "prepare", "models", "fit", "export", "plot", "info"):
+    for command in (
+        "demo",
+        "simulate",
+        "prepare",
+        "models",
+        "fit",
+        "sample",
+        "report",
+        "export",
+        "plot",
+        "info",
+    ):
         result = runner.invoke(cli.app, [command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
