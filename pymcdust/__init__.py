@@ -9,7 +9,7 @@ from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import compress
-from pymcdust.sky.dataset import build_sky, open_sky, save_sky
+from pymcdust.sky.dataset import build_sky, open_sky, save_sky, split_superpixels
 from pymcdust.sky.prepare import prepare_sky
 
 __version__ = "0.1.0"
@@ -32,4 +32,5 @@ __all__ = [
     "sample",
     "save_sky",
     "simulate_sky",
+    "split_superpixels",
 ]

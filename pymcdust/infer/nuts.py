@@ -21,8 +21,18 @@ from pymcdust.infer.importance import Proposal
 from pymcdust.infer.laplace import learn_scale
 from pymcdust.infer.target import Draws, Target
 
-#: R-hat from which chains are run again (Vehtari et al. 2021).
+#: Chains are run again where R-hat is this or more, where they are worth fewer independent draws
+#: than this for each chain (or than a tenth of short chains), in bulk or in the tails (both
+#: Vehtari et al. 2021), or where a larger share of their draws diverged.
 NOT_MIXED = 1.01
+LEAST_ESS = 100
+TOO_MANY_DIVERGED = 0.01
+
+#: Fewest draws of a chain of which R-hat can be told.
+LEAST_DRAWS = 4
+
+#: The tails whose effective number of draws counts.
+TAILS = (0.05, 0.95)
 
 #: The factor by which warm-up and chains become longer each time that they are run again. Of the
 #: longer chains as many draws are kept as of the first.
@@ -133,7 +143,7 @@ class Nuts:
             # Not spawned, which would give other seeds when asked for again.
             child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, attempt))
             run = _RUNNERS[self.sampler](settings, posterior, data, scale, child)
-            if self.chains < 2 or _worst_rhat(run.theta) < NOT_MIXED:
+            if _has_mixed(run):
                 break
             scale = _scale_of(run.theta, scale)
             longer *= LONGER
@@ -260,9 +270,22 @@ def _start(rng: np.random.Generator, n_parameter: int) -> np.ndarray:
     return START_SCATTER * rng.standard_normal(n_parameter)
 
 
-def _worst_rhat(theta: np.ndarray) -> float:
-    rhat = array_stats.rhat(theta, chain_axis=0, draw_axis=1)
-    return np.inf if np.isnan(rhat).any() else float(rhat.max())
+def _has_mixed(run: _Run) -> bool:
+    """Tell whether the chains of one block can be kept as they are."""
+    n_chain, n_draw, _ = run.theta.shape
+    if run.stats["diverging"].mean() > TOO_MANY_DIVERGED:
+        return False
+    if n_chain < 2 or n_draw < LEAST_DRAWS:
+        return True
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    wanted = n_chain * min(LEAST_ESS, n_draw / 10)
+    # Chains that stand still have an R-hat of NaN, which is below nothing.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return bool(
+            np.all(array_stats.rhat(run.theta, **axes) < NOT_MIXED)
+            and np.all(array_stats.ess(run.theta, **axes) >= wanted)
+            and np.all(array_stats.ess(run.theta, **axes, method="tail", prob=TAILS) >= wanted)
+        )
 
 
 def _scale_of(theta: np.ndarray, former: Proposal) -> Proposal:

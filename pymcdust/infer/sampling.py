@@ -15,7 +15,7 @@ from pymcdust.infer.auto import Auto
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.engine import check_joint_size
 from pymcdust.infer.laplace import Laplace
-from pymcdust.infer.nuts import Nuts
+from pymcdust.infer.nuts import LEAST_DRAWS, Nuts
 from pymcdust.infer.parts import Parts, as_sky, fingerprint_of
 from pymcdust.infer.posterior import open_posterior, to_tree
 from pymcdust.infer.smc import Smc
@@ -49,9 +49,6 @@ METHODS: dict[str, _Entry] = {
     "ptemcee": _Entry(Ptemcee, 1, often=True),
     "smc": _Entry(Smc, 8, often=True),
 }
-
-#: Fewest draws of a chain of which R-hat can be told.
-LEAST_DRAWS = 4
 
 
 class Progress(Protocol):

@@ -13,7 +13,7 @@ from pymcdust.physics.bands import BANDS, FREQUENCY
 from pymcdust.sky.store import open_store, write_store
 from pymcdust.sky.validation import DIMS, superpixels_per_block, validate_sky
 
-__all__ = ["build_sky", "open_sky", "save_sky", "validate_sky"]
+__all__ = ["build_sky", "open_sky", "save_sky", "split_superpixels", "validate_sky"]
 
 _VARIABLE_ATTRS: dict[str, dict[str, str]] = {
     "reddening": {"long_name": "differential reddening", "unit": "mag"},
@@ -149,6 +149,65 @@ def build_sky(
     }
     validate_sky(sky)
     return sky
+
+
+def split_superpixels(sky: xr.Dataset, superpixel_nside: int) -> xr.Dataset:
+    """Return the same pixels as a sky of smaller superpixels.
+
+    Parameters
+    ----------
+    sky : xarray.Dataset
+        A sky.
+    superpixel_nside : int
+        HEALPix resolution of the smaller superpixels: from the sky's own up to that of the pixels.
+
+    Returns
+    -------
+    xarray.Dataset
+        A sky, validated. What has no pixels (truth, or edges of each superpixel) is repeated.
+
+    Raises
+    ------
+    SkyError
+        If there are no such superpixels between the sky's and its pixels.
+
+    Examples
+    --------
+    >>> from pymcdust import simulate_sky
+    >>> sky = simulate_sky(nside=32, superpixel_nside=2, superpixels=[3], distance_edge=[0, 1])
+    >>> split_superpixels(sky, 4).superpixel.values
+    array([12, 13, 14, 15])
+    """
+    own, nside = sky.attrs["superpixel_nside"], sky.attrs["nside"]
+    allowed = [n for n in (2**power for power in range(30)) if own <= n <= nside]
+    if superpixel_nside not in allowed:
+        raise SkyError(
+            f"superpixel_nside is {superpixel_nside}; superpixels of Nside {own} with pixels of "
+            f"Nside {nside} can be split into those of Nside {listing(allowed)}"
+        )
+    # In NESTED order the children of a superpixel are consecutive, and so are their pixels.
+    n_child = (superpixel_nside // own) ** 2
+    n_superpixel = n_child * sky.sizes["superpixel"]
+    superpixel = (sky.superpixel.values[:, None] * n_child + np.arange(n_child)).ravel()
+    variables = {}
+    for name, variable in sky.data_vars.items():
+        dims, values = variable.dims, variable.values
+        if "superpixel" in dims:
+            order = sorted(dims, key=lambda dim: ("superpixel", "pixel", dim).index(dim))
+            variable = variable.transpose(*order)
+            dims, values = variable.dims, np.repeat(variable.values, n_child, axis=0)
+            if "pixel" in dims:
+                values = variable.values.reshape(n_superpixel, -1, *values.shape[2:])
+        variables[name] = (dims, values, variable.attrs)
+    coords = {name: sky[name].variable for name in ("voxel", "band", "frequency")}
+    n_pixel = sky.sizes["pixel"] // n_child
+    coords |= {
+        "superpixel": ("superpixel", superpixel, sky.superpixel.attrs),
+        "pixel": ("pixel", np.arange(n_pixel), sky.pixel.attrs),
+    }
+    split = xr.Dataset(variables, coords, {**sky.attrs, "superpixel_nside": superpixel_nside})
+    validate_sky(split)
+    return split
 
 
 def save_sky(sky: xr.Dataset, path: str | Path, overwrite: bool = False) -> None:

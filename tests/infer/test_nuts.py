@@ -81,9 +81,9 @@ def test_chains_that_have_not_mixed_are_run_again(target, monkeypatch):
         runs.append((settings.draws, settings.tune, settings.target_accept, seed))
         return run(settings, posterior, data, scale, seed)
 
-    rhat = iter([1.5, 1.02, 1.0])
+    mixed = iter([False, False, True])
     monkeypatch.setitem(nuts_module._RUNNERS, "nutpie", run)
-    monkeypatch.setattr(nuts_module, "_worst_rhat", lambda theta: next(rhat))
+    monkeypatch.setattr(nuts_module, "_has_mixed", lambda run: next(mixed))
     found = Nuts(draws=50, tune=60)(target.select(np.array([0])))
     assert [r[:3] for r in runs] == [(50, 60, 0.8), (100, 120, 0.9), (200, 240, 0.9)]
     assert len({str(r[3]) for r in runs}) == 3
@@ -93,10 +93,41 @@ def test_chains_that_have_not_mixed_are_run_again(target, monkeypatch):
 
 
 def test_the_last_attempt_is_kept_in_any_case(target, monkeypatch):
-    monkeypatch.setattr(nuts_module, "_worst_rhat", lambda theta: np.inf)
+    monkeypatch.setattr(nuts_module, "_has_mixed", lambda run: False)
     found = Nuts(draws=50, tune=60, attempts=2)(target.select(np.array([0])))
     assert found.stats["attempts"][1] == [2]
     assert np.isfinite(found.theta).all()
+
+
+def test_what_counts_as_mixed():
+    rng = np.random.default_rng(0)
+    good = rng.normal(size=(4, 500, 2))
+
+    def mixed(theta, diverging=0.0):
+        share = np.arange(theta.shape[0] * theta.shape[1]) < diverging * theta[..., 0].size
+        return nuts_module._has_mixed(
+            nuts_module._Run(theta, {"diverging": share.reshape(theta.shape[:2])})
+        )
+
+    assert mixed(good)
+    assert mixed(good, diverging=0.01)
+    assert not mixed(good, diverging=0.011)
+    apart = good + 0.5 * np.arange(4)[:, None, None] * [0, 1]
+    assert not mixed(apart)
+    slow = np.cumsum(rng.normal(size=(4, 500, 2)), axis=1)
+    slow[..., 0] = good[..., 0]
+    assert not mixed(slow)
+    # In the middle as good as new, in the tails each value stays for long.
+    sticky = good.copy()
+    sticky[:, ::50, 1] = 4.0
+    for chain in range(4):
+        sticky[chain, 100 * chain : 100 * chain + 40, 1] = 4.0
+    assert not mixed(sticky)
+    still = good.copy()
+    still[..., 1] = 3.0
+    assert not mixed(still)
+    assert mixed(good[:1])
+    assert mixed(good[:, :2])
 
 
 def test_thinning_forgets_no_divergence():

@@ -1,14 +1,16 @@
 import shutil
 
+import healpy as hp
 import numpy as np
 import pytest
 import xarray as xr
 
+from pymcdust import simulate_sky
 from pymcdust.errors import ConfigurationError, FileFormatError, SkyError
 from pymcdust.physics.bands import BANDS
 from pymcdust.sky import store
-from pymcdust.sky.dataset import build_sky, open_sky, save_sky
-from pymcdust.sky.validation import BLOCK_BYTES, superpixel_blocks
+from pymcdust.sky.dataset import build_sky, open_sky, save_sky, split_superpixels
+from pymcdust.sky.validation import BLOCK_BYTES, superpixel_blocks, validate_sky
 
 SIGMA = [0.5, 3.0, 9.0, 25.0, 30.0]
 
@@ -261,3 +263,35 @@ def test_store_written_by_xarray_alone_opens(tmp_path):
     sky = make_sky()
     sky.to_zarr(tmp_path / "sky.zarr", zarr_format=3, consolidated=False)
     xr.testing.assert_identical(open_sky(tmp_path / "sky.zarr").load(), sky)
+
+
+def test_split_superpixels_are_those_of_healpix():
+    sky = simulate_sky(
+        "offsets_per_superpixel", nside=16, superpixel_nside=2, superpixels=[5, 7], seed=1
+    )
+    split = split_superpixels(sky, 4)
+    validate_sky(split)
+    assert split.attrs["superpixel_nside"] == 4
+    assert split.sizes["superpixel"] == 8
+    position = hp.pix2vec(4, split.superpixel.values, nest=True)
+    np.testing.assert_array_equal(hp.vec2pix(2, *position, nest=True), np.repeat([5, 7], 4))
+
+    def by_pixel(one, name):
+        index = one.superpixel.values[:, None] * one.sizes["pixel"] + one.pixel.values
+        return dict(zip(index.ravel(), one[name].values.reshape(index.size, -1), strict=True))
+
+    for name in ("reddening", "emission", "valid"):
+        before, after = by_pixel(sky, name), by_pixel(split, name)
+        assert before.keys() == after.keys()
+        for index, values in before.items():
+            np.testing.assert_array_equal(values, after[index])
+    np.testing.assert_array_equal(split.true_offset, np.repeat(sky.true_offset.values, 4, axis=0))
+    assert split_superpixels(sky, 16).sizes["pixel"] == 1
+    xr.testing.assert_identical(split_superpixels(sky, 2), sky)
+
+
+@pytest.mark.parametrize("nside", [1, 3, 32])
+def test_superpixels_that_cannot_be_split_into(nside):
+    sky = simulate_sky("single_temperature", nside=16, superpixel_nside=2, superpixels=[5])
+    with pytest.raises(SkyError, match="can be split into those of Nside 2, 4, 8 and 16"):
+        split_superpixels(sky, nside)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pymcdust.infer.sampling import sample
 from pymcdust.sky.cuts import edges_from_slices
-from pymcdust.sky.dataset import build_sky
+from pymcdust.sky.dataset import split_superpixels
 from pymcdust.sky.reddening import read_bayestar
 from pymcdust.sky.simulate import CEPHEUS_SUPERPIXEL, simulate_sky, two_cloud_sightline
 
@@ -47,33 +47,12 @@ class Size(NamedTuple):
         return self.sky.reddening.std("pixel").median("superpixel").values
 
 
-def recut(sky, superpixel_nside):
-    """Return the same pixels as a sky of smaller superpixels: in NESTED order blocks of them."""
-    children = (superpixel_nside // sky.superpixel_nside) ** 2
-    superpixel = (sky.superpixel.values[:, None] * children + np.arange(children)).ravel()
-
-    def cut(values):
-        return values.reshape(len(superpixel), -1, *values.shape[2:])
-
-    return build_sky(
-        cut(sky.reddening.values),
-        cut(sky.emission.values),
-        sky.sigma.values,
-        sky.distance_edge.values,
-        superpixel,
-        nside=sky.nside,
-        superpixel_nside=superpixel_nside,
-        valid=cut(sky.valid.values),
-        reddening_unit=sky.reddening_unit,
-    )
-
-
 def sizes_of(sky):
     """Return superpixels of 64, 256 and 1,024 pixels, in this order, with their posteriors."""
     assert sky.sizes["pixel"] == 1024
     sizes = []
     for finer in (4, 2, 1):
-        smaller = recut(sky, finer * sky.superpixel_nside)
+        smaller = split_superpixels(sky, finer * sky.superpixel_nside)
         posterior = sample("temperature_per_voxel", smaller, method="laplace", draws=4000)
         draws = posterior.posterior.temperature.isel(chain=0)
         values = draws.transpose("draw", "superpixel", "voxel").values
