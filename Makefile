@@ -24,6 +24,7 @@ docs: $(DOCS_ENV)  ## Build the documentation into docs/_build/html
 
 bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/run.py
+	@$(PYTHON) tests/benchmarks/sampling.py
 
 notebooks: $(DOCS_ENV)  ## Run every notebook, leaving the results in notebooks/_build
 	@mkdir -p notebooks/_build

@@ -28,7 +28,7 @@ def write_page(
         "pixels, 9 voxels and 5 bands, in mock skies whose clouds differ from voxel to voxel, "
         "with the paper's noise. The model has the published priors: T ~ N(18.1, 9) K, and beta "
         "and rho flat inside their bounds.",
-        _machine(),
+        machine(),
         *_against_powell(size, comparisons),
         *_whole_sky(size, sky),
         *_growing(size, growth),
@@ -37,7 +37,8 @@ def write_page(
     return "\n\n".join(sections) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Say on what machine, and with which packages, the page was measured."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Measure ptemcee on a superpixel of the paper: ``python tempering.py [--steps 2000]``.
+"""ptemcee on a superpixel of the paper, ours and walker by walker.
 
 The same package, with the same mended names, runs at the settings of the paper: by
 `pymcdust.infer.tempering` on compressed data, all walkers in one call; and walker by walker on the
@@ -6,8 +6,7 @@ The same package, with the same mended names, runs at the settings of the paper:
 and a leaner expression.
 """
 
-import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -79,42 +78,50 @@ def ours(target: Target, steps: int) -> tuple[float, Draws]:
     return (perf_counter() - began) / steps, draws
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Measure ptemcee on a superpixel of the paper.")
-    parser.add_argument("--steps", type=int, default=2000, help="steps that pymcdust takes")
-    parser.add_argument("--rounds", type=int, default=3, help="turns that the two take")
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured, in seconds of each step.
 
+    Parameters
+    ----------
+    own : float
+        Of `Ptemcee` with the paper's settings.
+    rivals : dict
+        Of ptemcee with a plain function, by `EXPRESSIONS`.
+    ess_per_step : float
+        Effective draws of the worst parameter for each step.
+    """
+
+    own: float
+    rivals: dict[str, float]
+    ess_per_step: float
+
+
+def compare_ptemcee(steps: int, rounds: int) -> Comparison:
+    """Run ptemcee in turns with each likelihood.
+
+    Parameters
+    ----------
+    steps : int
+        Steps that pymcdust takes; the others take a tenth.
+    rounds : int
+        Turns; the median is taken.
+    """
     sky = mock_sky(1, column=COLUMN)
     rows = compress(sky)
     posterior = CompiledPosterior(resolve("temperature_per_voxel"), rows, "quantile")
     target = Target(posterior, rows, np.random.SeedSequence(0).spawn(1), often=True)
-    names = [slot.name for slot in posterior.slots]
-    order = np.concatenate(
-        [
-            np.arange(posterior.slots[i].start, posterior.slots[i].stop)
-            for i in (names.index("rho"), names.index("beta"), names.index("temperature"))
-        ]
-    )
+    slots = {slot.name: np.arange(slot.start, slot.stop) for slot in posterior.slots}
+    order = np.concatenate([slots[name] for name in ("rho", "beta", "temperature")])
     centre = posterior.natural(target.laplace.location[None])[0][0, 0, order]
     turns = []
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         turn = [
-            plain(expression(sky.isel(superpixel=0)), centre, max(options.steps // 10, 100))
+            plain(expression(sky.isel(superpixel=0)), centre, max(steps // 10, 100))
             for expression in EXPRESSIONS.values()
         ]
-        seconds, draws = ours(target, options.steps)
+        seconds, draws = ours(target, steps)
         turns.append([*turn, seconds])
     *rivals, own = np.median(turns, axis=0)
     ess = array_stats.ess(draws.theta[:, :, 0], chain_axis=0, draw_axis=1).min()
-    worth = ess / (own * options.steps)
-    print(f"pymcdust: {1e3 * own:.3f} ms for each step, {PAPER.steps * own:.0f} s in all")
-    print(f"    {worth:.0f} effective draws for each second, of the worst parameter")
-    for name, rival in zip(EXPRESSIONS, rivals, strict=True):
-        print(f"NumPy on the pixels, {name}: {1e3 * rival:.3f} ms, {PAPER.steps * rival:.0f} s")
-        print(f"    pymcdust is {rival / own:.1f} times faster")
-
-
-if __name__ == "__main__":
-    main()
+    return Comparison(own, dict(zip(EXPRESSIONS, rivals, strict=True)), ess / steps)
