@@ -19,7 +19,7 @@ from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.graph import DATA
 from pymcdust.infer.importance import Proposal
 from pymcdust.infer.laplace import learn_scale
-from pymcdust.infer.target import Draws, Target
+from pymcdust.infer.target import Draws, Target, child_seed
 
 #: Chains are run again where R-hat is this or more, where they are worth fewer independent draws
 #: than this for each chain (or than a tenth of short chains), in bulk or in the tails (both
@@ -140,9 +140,9 @@ class Nuts:
         """Run the chains of one block until they have mixed, and count the runs."""
         settings, longer = self, 1
         for attempt in range(1, self.attempts + 1):
-            # Not spawned, which would give other seeds when asked for again.
-            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, attempt))
-            run = _RUNNERS[self.sampler](settings, posterior, data, scale, child)
+            run = _RUNNERS[self.sampler](
+                settings, posterior, data, scale, child_seed(seed, attempt)
+            )
             if _has_mixed(run):
                 break
             scale = _scale_of(run.theta, scale)
@@ -247,8 +247,7 @@ def _run_pymc(
     stats = {name: np.empty(shape, dtype) for name, (*_, dtype) in STATISTICS.items()}
     start = pm.blocking.DictToArrayBijection.map(model.initial_point())
     for chain in range(settings.chains):
-        child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, chain))
-        rng = np.random.default_rng(child)
+        rng = np.random.default_rng(child_seed(seed, chain))
         step.setup_chain(rng, settings.tune, settings.draws)
         step.reset_tuning()
         point = RaveledVars(_start(rng, len(location)), start.point_map_info)

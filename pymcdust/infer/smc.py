@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from pymcdust.errors import ConfigurationError, ModelError
-from pymcdust.infer.target import Draws, Target
+from pymcdust.infer.target import Draws, Target, child_seed
 
 #: Stages after which a population that has not arrived is given up.
 MAX_STAGES = 1000
@@ -120,9 +120,7 @@ class Smc:
         for block, seed in enumerate(target.seeds):
             kernel = self._kernel(target, block)
             for chain in range(self.chains):
-                # Not spawned, which would give other seeds when asked for again.
-                child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, chain))
-                kernel.initialize(None, np.random.default_rng(child))
+                kernel.initialize(None, np.random.default_rng(child_seed(seed, chain)))
                 self._run(kernel, block)
                 theta[chain, :, block] = kernel.tempered_posterior
                 for name, value in kernel.sample_stats().items():

@@ -127,6 +127,11 @@ class Target:
         return constant if self.posterior.by_superpixel else constant.sum(keepdims=True)
 
 
+def child_seed(seed: np.random.SeedSequence, number: int) -> np.random.SeedSequence:
+    """Return a child of a seed, the same each time: spawning would give another when asked again."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, number))
+
+
 @dataclass(frozen=True)
 class Draws:
     """What a method draws from a target.

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, ModelError
-from pymcdust.infer.target import Draws, Target
+from pymcdust.infer.target import Draws, Target, child_seed
 
 #: How often a starting point without likelihood is brought half way to the maximum.
 MAX_HALVINGS = 50
@@ -158,9 +158,7 @@ class Ptemcee:
         stats = {name: np.full(rungs, np.nan) for name in names}
         for block, seed in enumerate(target.seeds):
             for ensemble in range(self.ensembles):
-                # Not spawned, which would give other seeds when asked for again.
-                child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, ensemble))
-                random = np.random.RandomState(np.random.MT19937(child))
+                random = np.random.RandomState(np.random.MT19937(child_seed(seed, ensemble)))
                 sampler, walkers = self._run(target, block, random)
                 here = (ensemble, slice(None), block)
                 state, slot = walker_order(walkers)
