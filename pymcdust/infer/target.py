@@ -128,7 +128,7 @@ class Target:
 
 
 def child_seed(seed: np.random.SeedSequence, number: int) -> np.random.SeedSequence:
-    """Return a child of a seed, the same each time: spawning would give another when asked again."""
+    """Return a child of a seed: always the same, where spawning gives another each time."""
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, number))
 
 
