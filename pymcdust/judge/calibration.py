@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from pymcdust.errors import ConfigurationError, ResultError, SkyError, listing
+from pymcdust.errors import ConfigurationError, ResultError, SkyError, listing, unknown
 from pymcdust.infer.parts import as_sky
 from pymcdust.infer.sampling import sample
 from pymcdust.judge.calibration_figure import LOG_LIKELIHOOD, plot_ranks, ranked_values
@@ -33,6 +33,9 @@ MOST_RANKED = 199
 
 #: So many mocks may be worth fewer draws than the truth is ranked among by default.
 FEW = 0.05
+
+#: What sets the seed of the draws apart from that of a sky.
+_DRAWS = 0xD2A5
 
 #: Which mocks a summary is about.
 SELECTIONS = ("all", "reliable")
@@ -91,10 +94,12 @@ def calibrate(
     """
     sky = as_sky(sky)
     _check_truth(sky)
-    # Superpixel numbers and streams of a sky's randomness are small integers alike.
-    own_seed = int(np.random.SeedSequence([seed, len(SELECTIONS)]).generate_state(1)[0])
-    posterior = sample(model, sky, method=method, seed=own_seed, progress=progress, **settings)
-    return rank_truth(posterior, sky, bins=bins, ranked=ranked)
+    # A sky and a sampler both tell their streams apart by small integers; with the same seed the
+    # draws of some superpixel would come from the numbers that made its truth.
+    draw_seed = int(np.random.SeedSequence([seed, _DRAWS]).generate_state(1)[0])
+    posterior = sample(model, sky, method=method, seed=draw_seed, progress=progress, **settings)
+    result = rank_truth(posterior, sky, bins=bins, ranked=ranked)
+    return result.assign_attrs(seed=seed, draw_seed=draw_seed)
 
 
 def rank_truth(
@@ -166,6 +171,8 @@ def rank_truth(
         },
         attrs={**posterior.attrs, "bins": bins, "ranked": ranked, "n_draw": n_draw},
     )
+    if "seed" in sky.attrs:
+        result.attrs["sky_seed"] = sky.attrs["seed"]
     for quantity in _quantities(posterior, sky):
         result = result.assign(_ranked(quantity, selected, bins, ranked))
     result["p_value"] = "selection", _least_p(result)
@@ -192,8 +199,16 @@ def tabulate(calibration: xr.Dataset, selection: str = "all") -> list[dict[str, 
     -------
     list of dict
         With the keys ``quantity``, ``chi2_p``, ``ecdf_p``, ``coverage`` (a dictionary by level),
-        ``zscore_mean``, ``zscore_sd`` and ``shrinkage`` (the median; None of the likelihood).
+        ``zscore_mean``, ``zscore_sd`` and ``shrinkage`` (the median; None of the likelihood); NaN
+        without mocks.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such selection.
     """
+    if selection not in SELECTIONS:
+        raise ConfigurationError(unknown("selection", selection, SELECTIONS))
     rows = []
     chosen = calibration["reliable"].values | (selection == "all")
     for name, label, place in ranked_values(calibration):
@@ -208,14 +223,16 @@ def tabulate(calibration: xr.Dataset, selection: str = "all") -> list[dict[str, 
                 "coverage": {
                     level: float(one[f"{name}_coverage"].sel(level=level)) for level in LEVELS
                 },
-                "zscore_mean": float(zscore.mean()),
-                "zscore_sd": float(zscore.std()),
-                "shrinkage": float(np.median(one[shrinkage].values[chosen]))
-                if shrinkage in one
-                else None,
+                "zscore_mean": float(zscore.mean()) if chosen.any() else np.nan,
+                "zscore_sd": float(zscore.std()) if chosen.any() else np.nan,
+                "shrinkage": None if shrinkage not in one else _median(one[shrinkage], chosen),
             }
         )
     return rows
+
+
+def _median(values: xr.DataArray, chosen: np.ndarray) -> float:
+    return float(np.median(values.values[chosen])) if chosen.any() else np.nan
 
 
 class _Quantity(NamedTuple):

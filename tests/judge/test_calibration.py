@@ -1,5 +1,6 @@
 """Calibration by simulation: the tests of ranks, what is ranked, and the methods themselves."""
 
+import json
 from itertools import product
 
 import numpy as np
@@ -271,6 +272,22 @@ class TestShowing:
         assert rows[3]["zscore_sd"] == pytest.approx(found.rho_zscore.values.std())
         assert rows[4]["shrinkage"] is None
 
+    def test_no_mock_has_no_numbers(self, sky):
+        tree = fake_posterior(sky)
+        tree["sample_stats"].pareto_k.values[:] = 2.0
+        found = rank_truth(tree, sky, bins=4, ranked=19)
+        assert found.n_mock.values.tolist() == [40, 0]
+        assert np.isnan(found.p_value.values).tolist() == [False, True]
+        row = tabulate(found, "reliable")[0]
+        numbers = [row["chi2_p"], row["zscore_sd"], row["shrinkage"], row["coverage"][0.5]]
+        assert np.isnan(numbers).all()
+        assert not plot_ranks(found).legends
+
+    def test_another_selection_is_refused(self, sky):
+        found = rank_truth(fake_posterior(sky), sky, bins=4, ranked=19)
+        with pytest.raises(ConfigurationError, match="did you mean 'reliable'"):
+            tabulate(found, "reliabel")
+
     def test_the_figure_shows_all_values(self, sky):
         tree = fake_posterior(sky)
         tree["sample_stats"].pareto_k.values[3] = 0.71
@@ -297,7 +314,10 @@ def test_the_draws_follow_from_the_seed_and_not_from_that_of_the_sky():
     xr.testing.assert_identical(first, same)
     assert not first.beta_pit.equals(other.beta_pit)
     own = sample(MODEL, sky, method="laplace", seed=1, draws=500)
-    assert first.attrs["seed"] != own.attrs["seed"]
+    assert first.attrs["seed"] == first.attrs["sky_seed"] == own.attrs["seed"] == 1
+    assert first.attrs["draw_seed"] != 1
+    assert first.attrs["method"] == "laplace"
+    assert json.loads(first.attrs["settings"])["draws"] == 500
 
 
 @pytest.fixture(scope="module")
