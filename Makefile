@@ -6,10 +6,10 @@ DOCS_ENV := .venv/.installed-docs
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/*.md)
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo docs bench notebooks lint clean
+.PHONY: help test demo docs bench calibration notebooks lint clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 test: $(TEST_ENV)  ## Run the tests
 	@$(PYTHON) -m pytest
@@ -25,6 +25,9 @@ docs: $(DOCS_ENV)  ## Build the documentation into docs/_build/html
 bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/run.py
 	@$(PYTHON) tests/benchmarks/sampling.py
+
+calibration: $(TEST_ENV)  ## Calibrate the samplers by simulation, into docs/calibration.md
+	@$(PYTHON) tests/benchmarks/calibration.py --write docs
 
 notebooks: $(DOCS_ENV)  ## Run every notebook, leaving the results in notebooks/_build
 	@mkdir -p notebooks/_build
