@@ -23,7 +23,7 @@ from pymcdust.judge.report_subject import Subject
 from pymcdust.judge.report_words import number, significant, superpixels
 
 #: The pictures of one diagnostic: maps, and distributions.
-Pictures = tuple[list[str], list[str]]
+_Pictures = tuple[list[str], list[str]]
 
 
 def over_the_sky(subject: Subject) -> Section | None:
@@ -86,7 +86,7 @@ def _by_superpixel(subject: Subject, statistic: str, worst: np.ufunc) -> np.ndar
     return over_parameters(subject.diagnosis, statistic, worst, ("superpixel",)).values
 
 
-def _passed(subject: Subject) -> Pictures:
+def _passed(subject: Subject) -> _Pictures:
     """Return a map of the superpixels that passed."""
     passed = subject.diagnosis["passed"].values
     caption = (
@@ -96,7 +96,7 @@ def _passed(subject: Subject) -> Pictures:
     return _maps(subject, alt, caption, lambda: plot_passed(subject.diagnosis, passed)), []
 
 
-def _rhat(subject: Subject) -> Pictures:
+def _rhat(subject: Subject) -> _Pictures:
     """Return a map and a distribution of R-hat, where there is any."""
     rhat = _by_superpixel(subject, "rhat", np.maximum)
     if not np.isfinite(rhat).any():
@@ -121,7 +121,7 @@ def _rhat(subject: Subject) -> Pictures:
     return maps, [distribution]
 
 
-def _ess(subject: Subject) -> Pictures:
+def _ess(subject: Subject) -> _Pictures:
     """Return a map and a distribution of the least effective sample size, where there is any."""
     ess = np.minimum(
         _by_superpixel(subject, "ess_bulk", np.minimum),
@@ -146,7 +146,7 @@ def _ess(subject: Subject) -> Pictures:
     return maps, [distribution]
 
 
-def _divergences(subject: Subject) -> Pictures:
+def _divergences(subject: Subject) -> _Pictures:
     """Return a map and a distribution of the divergences, where there are any."""
     percent = 100 * subject.diagnosis["divergent"].values
     if not (percent > 0).any():
@@ -170,7 +170,7 @@ def _divergences(subject: Subject) -> Pictures:
     return maps, [distribution]
 
 
-def _k_hat(subject: Subject) -> Pictures:
+def _k_hat(subject: Subject) -> _Pictures:
     """Return a map and a distribution of Pareto k-hat, where there is any."""
     if "pareto_k" not in subject.diagnosis:
         return [], []
