@@ -40,12 +40,13 @@ class Auto(Nuts):
             With the variables of both methods, which are NaN, false or 0 where the other one drew,
             and `method` (block,), the position in `METHODS`.
         """
-        laplace = Laplace(draws=self.draws, chains=self.chains)(target)
+        first = Laplace(draws=self.draws, chains=self.chains)
+        laplace, scales = first.draw_and_learn(target)
         (_, pareto_k), (_, ess) = laplace.stats["pareto_k"], laplace.stats["importance_ess"]
         left = np.flatnonzero((pareto_k >= RELIABLE_K) | (ess < LEAST_ESS * self.chains))
         method = np.zeros(target.n_block, dtype=np.int16)
         method[left] = METHODS.index("nuts")
-        nuts = super().__call__(target.select(left))
+        nuts = self.draw_in(scales.select(left), target.select(left))
         theta = laplace.theta.copy()
         theta[:, :, left] = nuts.theta
         stats = dict(laplace.stats)

@@ -3,7 +3,7 @@
 It gives the errors of a fit, and it is where the fastest of the sampling methods begins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import erfcx
@@ -137,6 +137,23 @@ class Laplace:
             With `pareto_k`, `laplace_pareto_k` (of the Laplace approximation alone),
             `importance_ess`, `rounds`, `ln_evidence` and `ln_evidence_error`, (block,) each.
         """
+        return self.draw_and_learn(target)[0]
+
+    def draw_and_learn(self, target: Target) -> tuple[Draws, Proposal]:
+        """Draw from every block of a target, and tell what has been learnt of it.
+
+        Parameters
+        ----------
+        target : Target
+            What is sampled.
+
+        Returns
+        -------
+        draws : Draws
+            As a call returns them.
+        scale : Proposal
+            Location and scale of every block's posterior.
+        """
         sample = _learn(target, self.draws * self.chains, self.rounds)
         theta = sample.theta.reshape(target.n_block, self.chains, self.draws, target.n_parameter)
         stats = {
@@ -147,21 +164,25 @@ class Laplace:
             "ln_evidence": sample.ln_evidence,
             "ln_evidence_error": sample.ln_evidence_error,
         }
-        return Draws(
+        draws = Draws(
             theta.transpose(1, 2, 0, 3),
             {name: (("block",), values) for name, values in stats.items()},
         )
+        return draws, sample.proposal
 
 
 def learn_scale(target: Target) -> Proposal:
     """Return location and scale of every block's posterior, as well as they are quickly found."""
-    if target.n_parameter > LARGEST_LEARNT:
-        return target.laplace
     return _learn(target, DRAWS_FOR_SCALE, MAX_ROUNDS).proposal
 
 
 def _learn(target: Target, n_draw: int, rounds: int) -> ImportanceSample:
-    rounds = rounds if target.n_parameter <= LARGEST_LEARNT else 1
-    return importance_sample(
-        target.log_posterior, target.laplace, n_draw, target.generators(), rounds
+    learnable = target.n_parameter <= LARGEST_LEARNT
+    sample = importance_sample(
+        target.log_posterior,
+        target.laplace,
+        n_draw,
+        target.generators(),
+        rounds if learnable else 1,
     )
+    return sample if learnable else replace(sample, proposal=target.laplace)

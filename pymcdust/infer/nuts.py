@@ -114,7 +114,23 @@ class Nuts:
         Draws
             With `STATISTICS`, (chain, draw, block) each, and `attempts` (block,).
         """
-        scales = learn_scale(target) if target.n_block else None
+        return self.draw_in(learn_scale(target), target)
+
+    def draw_in(self, scales: Proposal, target: Target) -> Draws:
+        """Draw from every block of a target, whose location and scale are known.
+
+        Parameters
+        ----------
+        scales : Proposal
+            Location and scale of every block's posterior.
+        target : Target
+            What is sampled; blocks may be none.
+
+        Returns
+        -------
+        Draws
+            As a call returns them.
+        """
         shape = (self.chains, self.draws, target.n_block)
         theta = np.empty((*shape, target.n_parameter))
         stats = {name: np.empty(shape, dtype) for name, (*_, dtype) in STATISTICS.items()}

@@ -24,6 +24,7 @@ from pymcdust.infer.tempering import Ptemcee
 from pymcdust.modeling.gallery import resolve
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import compress
+from pymcdust.sky.morphology import random_stream
 
 
 class Method(Protocol):
@@ -120,6 +121,7 @@ def sample(
         If the method or a setting is unknown or impossible, or `out` exists.
     """
     model, sampler = resolve(model), make_method(method, settings)
+    random_stream(seed, "draws")  # refuses what is no seed
     sky = _choose(as_sky(sky), superpixel)
     n_superpixel = sky.sizes["superpixel"]
     if model.couples_superpixels:
@@ -148,10 +150,10 @@ def sample(
             tree = to_tree(target, sampler(target), attrs)
             if parts:
                 parts.save(start, tree, superpixels_per_chunk=chunk)
-        worst = np.fmax(worst, _worst_rhat(tree))
         if not parts:
             trees.append(tree)
         if progress:
+            worst = np.fmax(worst, _worst_rhat(tree))
             rhat = worst if np.isfinite(worst) else np.nan
             progress(min(start + chunk, n_superpixel), n_superpixel, rhat)
     if parts:
@@ -216,7 +218,7 @@ def _seeds(
     posterior: CompiledPosterior, rows: xr.Dataset, seed: int
 ) -> list[np.random.SeedSequence]:
     keys = rows.superpixel.values if posterior.by_superpixel else [0]
-    return [np.random.SeedSequence(seed, spawn_key=(int(key),)) for key in keys]
+    return [random_stream(seed, "draws", key) for key in keys]
 
 
 def _worst_rhat(tree: xr.DataTree) -> float:

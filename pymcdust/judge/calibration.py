@@ -34,9 +34,6 @@ MOST_RANKED = 199
 #: So many mocks may be worth fewer draws than the truth is ranked among by default.
 FEW = 0.05
 
-#: What sets the seed of the draws apart from that of a sky.
-_DRAWS = 0xD2A5
-
 #: Which mocks a summary is about.
 SELECTIONS = ("all", "reliable")
 
@@ -94,12 +91,9 @@ def calibrate(
     """
     sky = as_sky(sky)
     _check_truth(sky)
-    # A sky and a sampler both tell their streams apart by small integers; with the same seed the
-    # draws of some superpixel would come from the numbers that made its truth.
-    draw_seed = int(np.random.SeedSequence([seed, _DRAWS]).generate_state(1)[0])
-    posterior = sample(model, sky, method=method, seed=draw_seed, progress=progress, **settings)
+    posterior = sample(model, sky, method=method, seed=seed, progress=progress, **settings)
     result = rank_truth(posterior, sky, bins=bins, ranked=ranked)
-    return result.assign_attrs(seed=seed, draw_seed=draw_seed)
+    return result
 
 
 def rank_truth(

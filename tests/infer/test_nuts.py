@@ -174,15 +174,15 @@ def test_impossible_settings_are_refused(settings, message):
 def test_auto_takes_each_block_by_what_can_be_relied_on(target, monkeypatch):
     laplace = Laplace(draws=100, chains=4)
 
-    def doubtful(self, target, call=Laplace.__call__):
-        found = call(laplace, target)
+    def doubtful(self, target, draw=Laplace.draw_and_learn):
+        found, scale = draw(laplace, target)
         found.stats["pareto_k"][1][:] = [0.1, RELIABLE_K, 0.69]
         found.stats["importance_ess"][1][:] = [400, 400, 399]
-        return found
+        return found, scale
 
     plain = laplace(target)
     nuts = Nuts(draws=100)(target.select(np.array([1, 2])))
-    monkeypatch.setattr(Laplace, "__call__", doubtful)
+    monkeypatch.setattr(Laplace, "draw_and_learn", doubtful)
     found = Auto(draws=100)(target)
     dims, method, attrs = found.stats["method"]
     assert dims == ("block",)

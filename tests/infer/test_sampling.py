@@ -18,6 +18,7 @@ from pymcdust.infer.posterior import GROUPS, MEANINGS, open_posterior
 from pymcdust.infer.sampling import METHODS, sample
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.compression import compress
+from pymcdust.sky.morphology import random_stream
 
 pytestmark = pytest.mark.usefixtures("shared_compilation")
 
@@ -160,6 +161,22 @@ def test_draws_depend_on_seed_and_superpixel_alone(sky_of):
     np.testing.assert_array_equal(two.posterior.superpixel, sky.superpixel.values[[0, 2]])
 
 
+def test_draws_share_no_chance_with_a_sky_of_the_same_seed(sky_of, monkeypatch):
+    sky = sky_of(seed=3).assign_coords(superpixel=[0, 1, 2])
+    targets = []
+
+    def keep(target, draws, attrs, to_tree=sampling.to_tree):
+        targets.append(target)
+        return to_tree(target, draws, attrs)
+
+    monkeypatch.setattr(sampling, "to_tree", keep)
+    sample(MODEL, sky, method="laplace", draws=50, seed=7)
+    streams = [random_stream(7, name) for name in ("reddening", "truth")]
+    streams += [random_stream(7, "noise", superpixel) for superpixel in range(3)]
+    streams += [np.random.SeedSequence(7), *targets[0].seeds]
+    assert len({tuple(stream.generate_state(4)) for stream in streams}) == len(streams)
+
+
 # Chunks
 
 
@@ -262,6 +279,7 @@ def test_an_existing_posterior_is_replaced_only_if_asked(sky_of, tmp_path):
             ConfigurationError,
             "unknown setting of the method nuts 'draw'.*did you mean 'draws'",
         ),
+        ({"method": "laplace", "seed": -1}, ConfigurationError, "seed is -1"),
         ({"method": "laplace", "draws": 0}, ConfigurationError, "draws is 0"),
         (
             {"method": "laplace", "draws": "many"},
