@@ -3,9 +3,11 @@
 import healpy as hp
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 
 from pymcdust import Prior, per_superpixel
 from pymcdust.infer.engine import fit_map
+from pymcdust.infer.sampling import sample
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.products.reconstruction import variance_explained
 from pymcdust.sky.compression import compress
@@ -97,3 +99,40 @@ def test_no_least_squares_start_ends_below(real, fit, compiled, tied):
     assert np.all(objective <= best * (1 + 1e-6))
     # And least squares finds the same minimum in nearly all.
     assert np.mean(objective > best * (1 - 1e-6)) > 0.9
+
+
+def test_nuts_mixes_and_laplace_agrees_where_it_can_be_relied_on(real):
+    some = real.isel(superpixel=real.valid.all("pixel").values).isel(superpixel=slice(0, None, 9))
+    nuts = sample("temperature_per_voxel", some, method="nuts")
+    names = ("temperature", "beta", "rho")
+    rhat = [
+        array_stats.rhat(nuts.posterior[name].values, chain_axis=0, draw_axis=1) for name in names
+    ]
+    assert max(value.max() for value in rhat) < 1.01
+    assert float(nuts.sample_stats.diverging.mean()) < 0.005
+
+    laplace = sample("temperature_per_voxel", some, method="laplace")
+    reliable = laplace.sample_stats.pareto_k.values < 0.7
+    assert 0.4 < reliable.mean() < 0.8
+    away, narrow = np.zeros((2, *reliable.shape))
+    for name in names:
+        draws = [tree.posterior[name].isel(superpixel=reliable) for tree in (nuts, laplace)]
+        if name == "rho":
+            draws = [np.log(values) for values in draws]
+        (mean, other), (sd, other_sd) = (
+            [getattr(values, f)(("chain", "draw")).values for values in draws]
+            for f in ("mean", "std")
+        )
+        shift = np.abs(other - mean) / sd
+        loss = 1 - other_sd / sd
+        away[reliable] = np.maximum(away[reliable], shift.reshape(len(shift), -1).max(axis=1))
+        narrow[reliable] = np.maximum(narrow[reliable], loss.reshape(len(loss), -1).max(axis=1))
+    # The worst of eleven parameters, the chance of both methods included.
+    assert np.quantile(away[reliable], 0.9) < 0.2
+    assert np.quantile(narrow[reliable], 0.9) < 0.2
+    print(
+        "MEASURED",
+        reliable.mean(),
+        np.quantile(away[reliable], [0.5, 0.9, 1]),
+        np.quantile(narrow[reliable], [0.5, 0.9, 1]),
+    )
