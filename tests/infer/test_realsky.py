@@ -127,12 +127,6 @@ def test_nuts_mixes_and_laplace_agrees_where_it_can_be_relied_on(real):
         loss = 1 - other_sd / sd
         away[reliable] = np.maximum(away[reliable], shift.reshape(len(shift), -1).max(axis=1))
         narrow[reliable] = np.maximum(narrow[reliable], loss.reshape(len(loss), -1).max(axis=1))
-    # The worst of eleven parameters, the chance of both methods included.
-    assert np.quantile(away[reliable], 0.9) < 0.2
-    assert np.quantile(narrow[reliable], 0.9) < 0.2
-    print(
-        "MEASURED",
-        reliable.mean(),
-        np.quantile(away[reliable], [0.5, 0.9, 1]),
-        np.quantile(narrow[reliable], [0.5, 0.9, 1]),
-    )
+    # The worst of eleven parameters, the chance of both methods included: some 0.05 of each.
+    assert np.quantile(away[reliable], 0.9) < 0.12
+    assert np.quantile(narrow[reliable], 0.9) < 0.12
