@@ -96,7 +96,7 @@ class CompiledPosterior:
         self.by_superpixel = not model.couples_superpixels
         self.slots = layout(pymc_model, self.by_superpixel)
         self._graph = write_graph(declared, pymc_model, self.slots, rows, coordinates)
-        self._function = _compile(self._graph, declared, self.slots, coordinates)
+        self._declared, self._coordinates = declared, coordinates
         self._pymc_nuts: dict[float, tuple[pm.Model, pm.NUTS]] = {}
 
     @property
@@ -176,6 +176,10 @@ class CompiledPosterior:
         """
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             return tuple(self._natural(theta))
+
+    @cached_property
+    def _function(self) -> Function:
+        return _compile(self._graph, self._declared, self.slots, self._coordinates)
 
     @cached_property
     def _log_likelihood(self) -> Function:

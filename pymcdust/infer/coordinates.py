@@ -5,10 +5,14 @@ prior of u is a standard normal, whatever that of x: bounds vanish, the logarith
 parameter is linear, and a voxel without dust is exactly a standard normal.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytensor.xtensor.math as ptx
 from pymc_extras.prior import Prior
+from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from pymcdust.errors import ModelError, listing
 
@@ -37,14 +41,70 @@ def from_normal(prior: Prior, u: Any, parameters: dict[str, Any]) -> Any:
     ModelError
         If the distribution's quantiles are not known here.
     """
+    return _known(prior, QUANTILES)(u, **parameters)
+
+
+def to_normal(prior: Prior, x: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Map values with the distribution of a prior to standard normal ones, as numbers.
+
+    Parameters
+    ----------
+    prior : Prior
+        The prior.
+    x : array
+        Values inside of the prior's support.
+    parameters : mapping
+        The prior's own parameters: numbers, or arrays that broadcast against `x`.
+
+    Returns
+    -------
+    array
+        ``Phi^-1(F(x))``: the inverse of `from_normal`.
+
+    Raises
+    ------
+    ModelError
+        If the distribution's quantiles are not known here.
+    """
+    low, high = _known(prior, _SHARES)(np.asarray(x, dtype=float), **parameters)
+    # From the nearer tail, which has its digits.
+    nearer = np.minimum(np.minimum(low, high), 0.5)
+    return np.where(low < high, 1.0, -1.0) * ndtri(nearer)
+
+
+def log_density(prior: Prior, x: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Return the log density of a prior, normalised, value by value.
+
+    Parameters
+    ----------
+    prior : Prior
+        The prior.
+    x : array
+        Values.
+    parameters : mapping
+        The prior's own parameters: numbers, or arrays that broadcast against `x`.
+
+    Returns
+    -------
+    array
+        Of the shape of `x`, minus infinity outside of the support.
+
+    Raises
+    ------
+    ModelError
+        If the distribution is not known here.
+    """
+    return _known(prior, _LAWS)(**parameters).logpdf(x)
+
+
+def _known(prior: Prior, functions: Mapping[str, Any]) -> Any:
     try:
-        quantile = QUANTILES[prior.distribution]
+        return functions[prior.distribution]
     except KeyError:
         raise ModelError(
             f"no prior-quantile coordinates are known for {prior.distribution}; allowed are "
             f"{listing(QUANTILES)}"
         ) from None
-    return quantile(u, **parameters)
 
 
 def _normal(u: Any, mu: Any = 0.0, sigma: Any = 1.0) -> Any:
@@ -99,4 +159,48 @@ QUANTILES = {
     "Uniform": _uniform,
     "Exponential": _exponential,
     "TruncatedNormal": _truncated_normal,
+}
+
+
+#: The same distributions, by SciPy.
+_LAWS = {
+    "Normal": lambda mu=0.0, sigma=1.0: stats.norm(mu, sigma),
+    "LogNormal": lambda mu=0.0, sigma=1.0: stats.lognorm(sigma, scale=np.exp(mu)),
+    "HalfNormal": lambda sigma=1.0: stats.halfnorm(scale=sigma),
+    "Uniform": lambda lower=0.0, upper=1.0: stats.uniform(lower, upper - lower),
+    "Exponential": lambda lam=None, scale=None: stats.expon(
+        scale=1 / lam if scale is None else scale
+    ),
+    "TruncatedNormal": lambda mu, sigma, lower=None, upper=None: stats.truncnorm(
+        *_bounds(mu, sigma, lower, upper), mu, sigma
+    ),
+}
+
+
+def _bounds(mu: Any, sigma: Any, lower: Any, upper: Any) -> tuple[Any, Any]:
+    """Return the bounds of a truncated normal distribution, as a standard normal has them."""
+    start = -np.inf if lower is None else (lower - mu) / sigma
+    return start, np.inf if upper is None else (upper - mu) / sigma
+
+
+def _truncated_shares(
+    x: np.ndarray, mu: Any, sigma: Any, lower: Any = None, upper: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    start, stop = _bounds(mu, sigma, lower, upper)
+    z = np.clip((x - mu) / sigma, start, stop)
+    # Differences of the tail that both bounds are nearer to: in the other one they cancel.
+    side = np.where(np.asarray(start) + stop > 0, -1.0, 1.0)
+    inside = side * (ndtr(side * stop) - ndtr(side * start))
+    low = side * (ndtr(side * z) - ndtr(side * start)) / inside
+    return low, side * (ndtr(side * stop) - ndtr(side * z)) / inside
+
+
+def _shares_of(law: Any) -> Any:
+    """Return the function of a law's shares below and above x."""
+    return lambda x, **parameters: (law(**parameters).cdf(x), law(**parameters).sf(x))
+
+
+#: Shares of the distributions below and above a value.
+_SHARES = {name: _shares_of(law) for name, law in _LAWS.items()} | {
+    "TruncatedNormal": _truncated_shares
 }

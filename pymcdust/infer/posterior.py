@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pymc_extras.prior import Prior
 
 from pymcdust.errors import FileFormatError, listing
+from pymcdust.infer.coordinates import to_normal
 from pymcdust.infer.graph import DATA
 from pymcdust.infer.target import Draws, Target
+from pymcdust.modeling.parameter import named
+from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.store import open_tree
 
 #: Groups of a posterior.
@@ -155,6 +159,66 @@ def open_posterior(path: str | Path) -> xr.DataTree:
             "are made by `pymcdust sample`"
         )
     return tree
+
+
+def model_of(posterior: xr.DataTree) -> VoxelMBB:
+    """Return the model whose posterior this is, as it was declared."""
+    return VoxelMBB.from_dict(json.loads(posterior.attrs["model_definition"]))
+
+
+def rows_of(posterior: xr.DataTree) -> xr.Dataset:
+    """Return the rows of data that a posterior was drawn from.
+
+    Parameters
+    ----------
+    posterior : DataTree
+        A posterior.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `pymcdust.sky.compression.compress` made them.
+    """
+    groups = [posterior[name].to_dataset() for name in ("constant_data", "observed_data")]
+    rows = xr.merge(groups, join="exact", compat="override").assign_attrs(posterior.attrs)
+    return rows.assign_coords(pixel=np.arange(rows.sizes["pixel"]))
+
+
+def quantile_draws(posterior: xr.DataTree, target: Target) -> np.ndarray:
+    """Return the draws of a posterior in quantile coordinates: what `to_tree` made them from.
+
+    Parameters
+    ----------
+    posterior : DataTree
+        A posterior.
+    target : Target
+        The target that it was drawn from.
+
+    Returns
+    -------
+    (chain, draw, block, parameter) array
+        The draws.
+    """
+    natural = posterior["posterior"].to_dataset()
+    sizes = natural.sizes
+    theta = np.empty((sizes["chain"], sizes["draw"], target.n_block, target.n_parameter))
+    for slot in target.posterior.slots:
+        prior = target.posterior.model.prior_of(slot.name)
+        variable = natural[slot.name].transpose("chain", "draw", *slot.dims)
+        own = {}
+        for name, value in prior.parameters.items():
+            value = natural[f"{slot.name}_{name}"] if isinstance(value, Prior) else value
+            value = named(value, slot.dims)
+            if isinstance(value, xr.DataArray):
+                # Voxels and bands have numbers here, not names, and the order of the variable's.
+                value = value.drop_vars(value.coords).broadcast_like(
+                    variable.drop_vars(variable.coords)
+                )
+                value = value.transpose(*variable.dims).values
+            own[name] = value
+        u = to_normal(prior, variable.values, own)
+        theta[..., slot.columns] = u.reshape(*theta.shape[:3], -1)
+    return theta
 
 
 def _natural(target: Target, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

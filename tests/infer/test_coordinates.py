@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pymc as pm
 import pytensor.xtensor as px
 import pytest
 from scipy import stats
@@ -10,7 +11,7 @@ from scipy import stats
 from pymcdust import Prior, fixed, per_superpixel, per_voxel
 from pymcdust.errors import ModelError
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.coordinates import QUANTILES, from_normal
+from pymcdust.infer.coordinates import QUANTILES, from_normal, log_density, to_normal
 from pymcdust.infer.target import Target
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.compression import as_rows, compress
@@ -74,6 +75,39 @@ def test_a_quantile_is_that_of_scipy(name):
     np.testing.assert_allclose(x[middle], law.ppf(stats.norm.cdf(U[middle])), 1e-8, 1e-12)
     assert np.all((x >= low) & (x <= high))
     assert np.all(np.diff(x) >= 0)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_to_normal_is_the_inverse(name):
+    prior, law = LAWS[name]
+    u = px.xtensor("u", dims=("point",), dtype="float64")
+    x = from_normal(prior, u, prior.parameters).values.eval({u: U}, mode="FAST_COMPILE")
+    back = to_normal(prior, x, prior.parameters)
+    # Next to a bound x, which is rounded like numbers of the size of the law, tells less of u.
+    slope = stats.norm.pdf(U) / np.maximum(law.pdf(x), 1e-300)
+    rounding = np.spacing(np.abs(x) + law.std() + np.abs(law.mean()))
+    allowed = 1e-9 + 8 * rounding / np.maximum(slope, 1e-300)
+    certain = allowed < 0.1
+    assert certain[np.abs(U) < 5].all()
+    assert np.all(np.abs(back - U)[certain] <= allowed[certain])
+    assert np.all(np.isfinite(back))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_log_density_is_that_of_pymc(name):
+    prior, law = LAWS[name]
+    x = law.ppf([0.001, 0.3, 0.5, 0.999])
+    dist = prior.pymc_distribution.dist(**prior.parameters)
+    expected = pm.logp(dist, x).eval(mode="FAST_COMPILE")
+    np.testing.assert_allclose(log_density(prior, x, prior.parameters), expected, rtol=1e-6)
+
+
+def test_a_prior_far_from_its_bounds_keeps_its_digits():
+    """Between bounds that lie 12 sigma above mu the shares are tails, which must not cancel."""
+    far = Prior("TruncatedNormal", mu=0.0, sigma=1.0, lower=12.0, upper=15.0)
+    x = np.array([12.01, 12.1, 12.5])
+    below = (stats.norm.sf(12) - stats.norm.sf(x)) / (stats.norm.sf(12) - stats.norm.sf(15))
+    np.testing.assert_allclose(stats.norm.cdf(to_normal(far, x, far.parameters)), below, rtol=1e-9)
 
 
 def test_an_unknown_distribution_is_refused(sky):
