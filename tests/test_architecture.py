@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "modeling": {"physics", "sky"},
     "models": {"modeling"},
     "infer": {"modeling", "sky"},
-    "judge": {"infer", "sky", "products"},
+    "judge": {"infer", "modeling", "sky", "products"},
     "products": {"sky", "physics"},
 }
 

@@ -86,7 +86,9 @@ def fit_map(
         check_joint_size(model, sky)
     parts = None
     if out is not None:
-        fingerprint = fingerprint_of(model, sky, chunk=CHUNK, starts=starts, seed=seed)
+        fingerprint = fingerprint_of(
+            sky, model=model.to_dict(), chunk=CHUNK, starts=starts, seed=seed
+        )
         parts = Parts(Path(out), fingerprint, overwrite)
 
     chunk = n_superpixel if model.couples_superpixels else CHUNK

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
 from pymcdust.sky.store import check_free, join_stores, open_tree, write_store
@@ -123,13 +122,12 @@ def as_sky(sky: xr.Dataset | str | Path) -> xr.Dataset:
     return sky
 
 
-def fingerprint_of(model: VoxelMBB, sky: xr.Dataset, **settings: Any) -> dict[str, Any]:
-    """Return what a result depends on: the model, the sky, the settings and this package."""
+def fingerprint_of(sky: xr.Dataset, **settings: Any) -> dict[str, Any]:
+    """Return what a result depends on: the sky, the settings (as JSON has them), this package."""
     n_superpixel = sky.sizes["superpixel"]
     spaced = np.unique(np.linspace(0, n_superpixel - 1, N_SAMPLED).astype(int))
     sample = sky.isel(superpixel=spaced)
     return {
-        "model": model.to_dict(),
         **settings,
         "sky": {
             "superpixels": zlib.crc32(sky.superpixel.values.tobytes()),

@@ -133,7 +133,12 @@ def sample(
         # Draws do not depend on how many processors make them.
         kept = {name: value for name, value in used.items() if name != "cores"}
         fingerprint = fingerprint_of(
-            model, sky, method=method, settings=kept, seed=seed, chunk=chunk
+            sky,
+            model=model.to_dict(),
+            method=method,
+            settings=kept,
+            seed=seed,
+            chunk=chunk,
         )
         parts = Parts(Path(out), fingerprint, overwrite)
     attrs = {"method": method, "settings": json.dumps(used), "seed": seed}
