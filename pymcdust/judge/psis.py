@@ -15,10 +15,10 @@ def largest_k(n_draw: int) -> float:
 
     Examples
     --------
-    >>> largest_k(4000), round(largest_k(1000), 3)
+    >>> round(largest_k(4000), 3), round(largest_k(1000), 3)
     (0.7, 0.667)
     """
-    return min(1 - 1 / np.log10(max(n_draw, 11)), 0.7)
+    return float(min(1 - 1 / np.log10(max(n_draw, 11)), 0.7))
 
 
 def smoothed_weights(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

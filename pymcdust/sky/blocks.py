@@ -40,7 +40,7 @@ class PixelBlocks:
     def split(self, values: np.ndarray, axis: int = -1) -> np.ndarray:
         """Split an axis of pixels into two, of blocks and of the pixels of a block."""
         axis %= values.ndim
-        shape = values.shape[:axis] + (self.n_block, self.size) + values.shape[axis + 1 :]
+        shape = (*values.shape[:axis], self.n_block, self.size, *values.shape[axis + 1 :])
         return values.reshape(shape)
 
 
