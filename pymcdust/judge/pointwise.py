@@ -15,6 +15,9 @@ from pymcdust.sky.compression import as_rows
 #: processor's cache.
 PIECE = 2**15
 
+#: Relative difference of log likelihoods that is rounding.
+ROUNDING = 1e-6
+
 
 def block_log_likelihood(
     posterior: xr.DataTree, sky: xr.Dataset, blocks: PixelBlocks
@@ -185,6 +188,39 @@ def log_normalisation(sky: xr.Dataset, blocks: PixelBlocks) -> np.ndarray:
     # What is masked may hold anything, a sigma of zero included.
     log = np.log(np.where(valid, sigma, 1.0)) + valid * (0.5 * np.log(2 * np.pi))
     return -blocks.split(log.reshape(shape), axis=1).sum(axis=(2, 3))
+
+
+def stored_log_likelihood(posterior: xr.DataTree) -> np.ndarray:
+    """Return the log likelihood that a posterior carries, (superpixel, draw) or (draw,) array.
+
+    Raises
+    ------
+    ResultError
+        If it carries none.
+    """
+    if "log_likelihood" not in posterior.children:
+        raise ResultError(
+            "the posterior lacks the group log_likelihood, by which its sky is recognised; "
+            "give it as sample returned it"
+        )
+    stored = posterior["log_likelihood"]["emission"].transpose(..., "chain", "draw").values
+    return stored.reshape(*stored.shape[:-2], -1)
+
+
+def check_same(found: np.ndarray, stored: np.ndarray) -> None:
+    """Refuse a sky on which draws have another log likelihood than where they were drawn.
+
+    Raises
+    ------
+    ResultError
+        If they differ.
+    """
+    worst = np.max(np.abs(found - stored) / (1 + np.abs(stored)))
+    if not worst < ROUNDING:
+        raise ResultError(
+            "the draws of the posterior have another log likelihood on this sky, by up to "
+            f"{np.max(np.abs(found - stored)):.3g}; give the sky that the posterior was drawn from"
+        )
 
 
 def _spread(variable: xr.Variable, rows: xr.Dataset, dims: tuple[str, ...]) -> np.ndarray:

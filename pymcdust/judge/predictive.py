@@ -16,17 +16,19 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from pymcdust.errors import ResultError
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.posterior import model_of
 from pymcdust.judge.crossvalidation import TOGETHER, Redrawer
-from pymcdust.judge.pointwise import log_likelihoods, matching_sky, posterior_values
+from pymcdust.judge.pointwise import (
+    check_same,
+    log_likelihoods,
+    matching_sky,
+    posterior_values,
+    stored_log_likelihood,
+)
 from pymcdust.judge.psis import largest_k, smoothed_weights
 from pymcdust.sky.blocks import PixelBlocks, fold_blocks, pixel_blocks
 from pymcdust.sky.morphology import random_stream
-
-#: Relative difference of log likelihoods that is rounding.
-ROUNDING = 1e-6
 
 _LONG_NAMES = {
     "elpd_loo": "expected log predictive density, the block alone withheld",
@@ -206,7 +208,7 @@ class _Scores:
             {**variables, "n_data": (("superpixel", "block"), n_data)},
             {"superpixel": sky.superpixel.values},
             {
-                "pixels_per_block": blocks.size,
+                "block": blocks.size,
                 "folds": self.refitted.shape[1],
                 "largest_k": self.largest_k,
             },
@@ -241,39 +243,6 @@ def _draw_anew(
     for (own, number), reliable in zip(wanted, redrawn.reliable, strict=True):
         log_likelihood = np.stack([next(likelihoods) for _ in scores.fold[own]])
         scores.score_anew(own, number, log_likelihood, bool(reliable))
-
-
-def stored_log_likelihood(posterior: xr.DataTree) -> np.ndarray:
-    """Return the log likelihood that a posterior carries, (superpixel, draw) or (draw,) array.
-
-    Raises
-    ------
-    ResultError
-        If it carries none.
-    """
-    if "log_likelihood" not in posterior.children:
-        raise ResultError(
-            "the posterior lacks the group log_likelihood, by which its sky is recognised; "
-            "give it as sample returned it"
-        )
-    stored = posterior["log_likelihood"]["emission"].transpose(..., "chain", "draw").values
-    return stored.reshape(*stored.shape[:-2], -1)
-
-
-def check_same(found: np.ndarray, stored: np.ndarray) -> None:
-    """Refuse a sky on which draws have another log likelihood than where they were drawn.
-
-    Raises
-    ------
-    ResultError
-        If they differ.
-    """
-    worst = np.max(np.abs(found - stored) / (1 + np.abs(stored)))
-    if not worst < ROUNDING:
-        raise ResultError(
-            "the draws of the posterior have another log likelihood on this sky, by up to "
-            f"{np.max(np.abs(found - stored)):.3g}; give the sky that the posterior was drawn from"
-        )
 
 
 def _log_mean(log_values: np.ndarray) -> np.ndarray:
