@@ -6,6 +6,7 @@ unit vectors of one superpixel, taken in every superpixel at once, *is* all the 
 function of (superpixel, parameter) serves any number of superpixels, any variant and any prior.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,12 +21,12 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 
-from pymcdust.errors import ModelError
+from pymcdust.errors import ModelError, listing
 from pymcdust.infer.graph import DATA, Coordinates, Graph, whitened_model, write_graph
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
 from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
-from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.modeling.voxel_mbb import VoxelMBB, data_name
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class CompiledPosterior:
     coordinates : {"unconstrained", "quantile"}, optional
         Kind of coordinates (see `pymcdust.infer.graph`): the first for the MAP, the second for
         sampling.
+    varied : sequence of str, optional
+        Numbers of priors, such as ``"temperature.mu"``, that may differ from superpixel to
+        superpixel (or where the sky is one block, from evaluation to evaluation): the rows have
+        them, as `pymcdust.infer.priors.with_numbers` adds them. In quantile coordinates alone.
 
     Attributes
     ----------
@@ -85,7 +90,11 @@ class CompiledPosterior:
     """
 
     def __init__(
-        self, model: VoxelMBB, rows: xr.Dataset, coordinates: Coordinates = "unconstrained"
+        self,
+        model: VoxelMBB,
+        rows: xr.Dataset,
+        coordinates: Coordinates = "unconstrained",
+        varied: Sequence[str] = (),
     ) -> None:
         declared = model.centred()
         pymc_model = declared.build(rows)
@@ -95,7 +104,12 @@ class CompiledPosterior:
         self.model = model
         self.by_superpixel = not model.couples_superpixels
         self.slots = layout(pymc_model, self.by_superpixel)
-        self._graph = write_graph(declared, pymc_model, self.slots, rows, coordinates)
+        varied = tuple(varied)
+        if varied:
+            _check_varied(varied, rows, coordinates)
+            # The support of a variable, which its slot tells, would no longer be a number.
+            pymc_model = declared.build(rows, varied)
+        self._graph = write_graph(declared, pymc_model, self.slots, rows, coordinates, varied)
         self._declared, self._coordinates = declared, coordinates
         self._pymc_nuts: dict[float, tuple[pm.Model, pm.NUTS]] = {}
 
@@ -103,6 +117,11 @@ class CompiledPosterior:
     def n_parameter(self) -> int:
         """Number of parameters of one block."""
         return self.slots[-1].stop
+
+    @property
+    def data_names(self) -> tuple[str, ...]:
+        """Names of the data that an evaluation takes, in their order."""
+        return tuple(self._graph.data)
 
     @cached_property
     def prior_sd(self) -> dict[str, float]:
@@ -159,13 +178,17 @@ class CompiledPosterior:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             return function(theta, *data)
 
-    def natural(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def natural(
+        self, theta: np.ndarray, data: Sequence[np.ndarray] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the natural parameters at many points of every block, and their log prior.
 
         Parameters
         ----------
         theta : (point, block, parameter) array
             Coordinates.
+        data : list of arrays, optional
+            The blocks' data, from `select`, of which numbers of priors are needed if any is varied.
 
         Returns
         -------
@@ -175,7 +198,7 @@ class CompiledPosterior:
             Log prior density of the natural parameters of each free variable, normalised.
         """
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return tuple(self._natural(theta))
+            return tuple(self._natural(theta, *data[len(DATA) :]))
 
     @cached_property
     def _function(self) -> Function:
@@ -199,7 +222,10 @@ class CompiledPosterior:
     def _natural(self) -> Function:
         graph = self._graph
         values, points = self._at_points(graph.natural, graph.natural_log_prior)
-        return pytensor.function([points], values, mode=NUMPY_MODE)
+        numbers = list(graph.data.values())[len(DATA) :]
+        return pytensor.function(
+            [points, *numbers], values, mode=NUMPY_MODE, on_unused_input="ignore"
+        )
 
     def _at_points(
         self, *outputs: pt.TensorVariable
@@ -246,15 +272,29 @@ class CompiledPosterior:
         Returns
         -------
         list of arrays
-            As `DATA` lists them.
+            As `data_names` lists them.
         """
         chosen = blocks if self.by_superpixel else slice(None)
         return [
             np.asarray(rows[name].values, dtype=float)[chosen]
             if "superpixel" in rows[name].dims
             else np.asarray(rows[name].values, dtype=float)
-            for name in DATA
+            for name in self.data_names
         ]
+
+
+def _check_varied(varied: tuple[str, ...], rows: xr.Dataset, coordinates: Coordinates) -> None:
+    if coordinates != "quantile":
+        raise ModelError(
+            f"{listing(varied)} cannot be data in {coordinates} coordinates, which know the bounds "
+            "of a prior as numbers; allowed are quantile coordinates"
+        )
+    missing = [data_name(number) for number in varied if data_name(number) not in rows]
+    if missing:
+        raise ModelError(
+            f"the rows lack {listing(missing)}; numbers of priors are added to them by "
+            "pymcdust.infer.priors.with_numbers"
+        )
 
 
 def _compile(

@@ -25,7 +25,7 @@ from pytensor.xtensor.type import XTensorVariable
 from pymcdust.infer.coordinates import from_normal
 from pymcdust.infer.layout import Slot
 from pymcdust.modeling.parameter import named
-from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.modeling.voxel_mbb import VoxelMBB, data_name
 
 #: What a graph takes as data, by the names of `pymcdust.sky.compression` rows.
 DATA: tuple[str, ...] = ("reddening", "intercept", "emission", "sigma", "frequency")
@@ -43,7 +43,7 @@ class Graph:
     theta : (block, parameter) tensor
         Coordinates.
     data : dict of tensors
-        Rows of data, by the names in `DATA`.
+        Rows of data, by the names in `DATA`, then the numbers of priors that are data.
     log_prior, log_likelihood : (block,) tensor
         Both normalised.
     natural : (block, parameter) tensor
@@ -66,6 +66,7 @@ def write_graph(
     slots: tuple[Slot, ...],
     rows: xr.Dataset,
     coordinates: Coordinates,
+    varied: tuple[str, ...] = (),
 ) -> Graph:
     """Write the graph of a model's log posterior.
 
@@ -81,6 +82,8 @@ def write_graph(
         Rows of the kind that will be evaluated.
     coordinates : {"unconstrained", "quantile"}
         Kind of coordinates.
+    varied : tuple of str, optional
+        Numbers of priors that the model takes as data, of quantile coordinates alone.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def write_graph(
                 for dim, length in rows[name].sizes.items()
             ),
         )
-        for name in DATA
+        for name in (*DATA, *map(data_name, varied))
     }
     containers = {
         model[_container(name)]: as_xtensor(value, dims=model[_container(name)].type.dims)
@@ -115,7 +118,8 @@ def write_graph(
     }
     parts = _columns(slots, theta, by_superpixel)
     if coordinates == "quantile":
-        natural, terms = _in_quantiles(declared, model, slots, parts)
+        numbers = {number: containers[model[data_name(number)]] for number in varied}
+        natural, terms = _in_quantiles(declared, model, slots, parts, numbers)
     else:
         natural, terms = _in_transforms(model, parts)
     *priors, likelihood = (_total(term, by_superpixel) for term in terms)
@@ -173,6 +177,7 @@ def _in_quantiles(
     model: pm.Model,
     slots: tuple[Slot, ...],
     parts: dict[str, XTensorVariable],
+    numbers: dict[str, XTensorVariable],
 ) -> tuple[list[XTensorVariable], list[XTensorVariable]]:
     """Write the natural parameters, and the log density of each variable, data last."""
     natural: dict[str, XTensorVariable] = {}
@@ -182,7 +187,7 @@ def _in_quantiles(
         own = {
             name: natural[f"{slot.name}_{name}"]
             if isinstance(value, Prior)
-            else _tensor(named(value, slot.dims))
+            else numbers.get(f"{slot.name}.{name}", _tensor(named(value, slot.dims)))
             for name, value in prior.parameters.items()
         }
         natural[slot.name] = from_normal(prior, parts[slot.name], own).transpose(*slot.dims)
@@ -196,7 +201,8 @@ def _tensor(value: Any) -> Any:
 
 
 def _container(name: str) -> str:
-    return "frequency" if name == "frequency" else f"{name}_data"
+    # Those of the rows are called after what they hold, but for the frequencies.
+    return f"{name}_data" if name in DATA and name != "frequency" else name
 
 
 def _total(term: object, by_superpixel: bool) -> pt.TensorVariable:
@@ -217,8 +223,8 @@ def whitened_model(graph: Graph) -> pm.Model:
     -------
     pymc.Model
         Of the flat variable `z` (parameter,), with the quantile coordinates ``location +
-        factor z``. `location`, `factor` and the data, by their names in `DATA`, are `pymc.Data`,
-        for which those of a block are to be put in.
+        factor z``. `location`, `factor` and the data, by the names that the graph has for them,
+        are `pymc.Data`, for which those of a block are to be put in.
     """
     n_parameter = graph.theta.type.shape[1]
     with pm.Model() as model:

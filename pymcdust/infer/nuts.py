@@ -16,7 +16,6 @@ from pymc.blocking import RaveledVars
 
 from pymcdust.errors import ConfigurationError, unknown
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.graph import DATA
 from pymcdust.infer.importance import Proposal
 from pymcdust.infer.laplace import learn_scale
 from pymcdust.infer.target import Draws, Target, child_seed
@@ -208,7 +207,8 @@ def _run_nutpie(
 
     compiled, used = posterior.nutpie
     location, factor = scale.location[0], scale.factor[0]
-    named = {name: array for name, array in zip(DATA, data, strict=True) if name in used}
+    given = zip(posterior.data_names, data, strict=True)
+    named = {name: array for name, array in given if name in used}
     model = replace(
         compiled.with_data(location=location, factor=factor, **named),
         initial_point_func=lambda number: _start(np.random.default_rng(number), len(location)),
@@ -256,7 +256,12 @@ def _run_pymc(
     model, step = posterior.pymc_nuts(settings.target_accept)
     location, factor = scale.location[0], scale.factor[0]
     pm.set_data(
-        {"location": location, "factor": factor, **dict(zip(DATA, data, strict=True))}, model=model
+        {
+            "location": location,
+            "factor": factor,
+            **dict(zip(posterior.data_names, data, strict=True)),
+        },
+        model=model,
     )
     shape = (settings.chains, settings.draws)
     z = np.empty((*shape, len(location)))

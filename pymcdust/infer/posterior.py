@@ -225,7 +225,7 @@ def _natural(target: Target, points: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Return natural parameters and their log prior, at points (point, block, parameter)."""
     step = max(1, POINTS_PER_CALL // points.shape[1])
     parts = [
-        target.posterior.natural(points[start : start + step])
+        target.posterior.natural(points[start : start + step], target.data(slice(None)))
         for start in range(0, len(points), step)
     ]
     natural, log_prior = zip(*parts, strict=True)

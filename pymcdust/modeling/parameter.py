@@ -116,11 +116,21 @@ class Parameter:
                             f"the sky has {sizes[dim]}; give one for each, or a number for all"
                         )
 
-    def create(self, name: str) -> Any:
-        """Create the variable of this parameter in the PyMC model that is being built."""
+    def create(self, name: str, numbers: Mapping[str, Any] | None = None) -> Any:
+        """Create the variable of this parameter in the PyMC model that is being built.
+
+        Parameters
+        ----------
+        name : str
+            Name of the variable.
+        numbers : mapping, optional
+            Tensors that take the place of numbers of the prior, such as ``"temperature.mu"``, or of
+            a prior in its hierarchy, such as ``"temperature_mu.sigma"``.
+        """
         if not self.free:
             return self.prior
         prior = deepcopy(self.prior)
+        _put_numbers(prior, name, numbers or {})
         prior.dims = self.dims
         try:
             variable = prior.create_variable(name, xdist=True)
@@ -208,6 +218,14 @@ def _array_dims(value: Any, dims: tuple[str, ...]) -> tuple[str, ...]:
         return value.dims
     rank = np.ndim(value) if isinstance(value, np.ndarray | int | float) else 0
     return dims[len(dims) - rank :] if rank else ()
+
+
+def _put_numbers(prior: Prior, name: str, numbers: Mapping[str, Any]) -> None:
+    for key, value in prior.parameters.items():
+        if isinstance(value, Prior):
+            _put_numbers(value, f"{name}_{key}", numbers)
+        else:
+            prior.parameters[key] = numbers.get(f"{name}.{key}", value)
 
 
 def _centred(prior: Prior) -> Prior:

@@ -1,5 +1,6 @@
 """The voxel modified-blackbody model: from a declaration of priors to a PyMC model."""
 
+from collections.abc import Sequence
 from inspect import Parameter as Argument
 from inspect import Signature
 from typing import Any, ClassVar
@@ -156,7 +157,7 @@ class VoxelMBB:
         """Return the emission per reddening [MJy/sr/mag]: that of a modified blackbody (Eq. 1)."""
         return emissivity(frequency, temperature, beta, rho)
 
-    def build(self, rows: xr.Dataset) -> pm.Model:
+    def build(self, rows: xr.Dataset, varied: Sequence[str] = ()) -> pm.Model:
         """Build the PyMC model of some superpixels.
 
         Parameters
@@ -164,6 +165,9 @@ class VoxelMBB:
         rows : xarray.Dataset
             Rows of data, as `pymcdust.sky.compression.as_rows` or `compress` make them: pixels of
             the sky, or the few pseudo-pixels that stand for them.
+        varied : sequence of str, optional
+            Numbers of priors, such as ``"temperature.mu"``, that are data as well: the rows have
+            them, as ``temperature_mu``, for each superpixel or for all.
 
         Returns
         -------
@@ -186,7 +190,12 @@ class VoxelMBB:
                 pmd.Data(f"{name}_data", rows[name].values, dims=rows[name].dims)
                 for name in ("reddening", "intercept", "emission", "sigma")
             )
-            values = {name: p.create(name) for name, p in self.parameters.items()}
+            numbers = {
+                number: pmd.Data(data_name(number), rows[data_name(number)].values, dims=dims)
+                for number in varied
+                for dims in [rows[data_name(number)].dims]
+            }
+            values = {name: p.create(name, numbers) for name, p in self.parameters.items()}
             offset = values.pop("offset")
             per_reddening = pmd.Deterministic("emissivity", self.emissivity(frequency, **values))
             if "voxel" in per_reddening.dims:
@@ -255,6 +264,11 @@ class VoxelMBB:
     def __repr__(self) -> str:
         lines = [f"    {name}={getattr(self, name)!r}," for name in PARAMETERS]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+
+def data_name(number: str) -> str:
+    """Return the name that a number of a prior has among data: ``temperature_mu``."""
+    return number.replace(".", "_")
 
 
 def _check_declaration(model: str, name: str, value: Any) -> None:
