@@ -4,6 +4,7 @@ from pymcdust import models
 from pymcdust.infer.engine import fit_map
 from pymcdust.infer.posterior import open_posterior
 from pymcdust.infer.sampling import sample
+from pymcdust.judge.comparison import compare, open_comparison
 from pymcdust.judge.report import report
 from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
@@ -18,10 +19,12 @@ __all__ = [
     "Prior",
     "VoxelMBB",
     "build_sky",
+    "compare",
     "compress",
     "fit_map",
     "fixed",
     "models",
+    "open_comparison",
     "open_posterior",
     "open_sky",
     "over_sky",

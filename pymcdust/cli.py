@@ -1,10 +1,7 @@
 """The command line: parse, call, show progress."""
 
-import math
 import sys
 from ast import literal_eval
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,20 +10,10 @@ import typer
 import xarray as xr
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from pymcdust.errors import ConfigurationError, PymcdustError
+from pymcdust.terminal import console, made, progress_bar, say, stage_bars, table, working
 
 app = typer.Typer(
     help="The temperature of interstellar dust in three dimensions.",
@@ -34,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
 
 SkyPath = Annotated[Path, typer.Argument(metavar="SKY", help="a sky (Zarr)")]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="a fit (Zarr)")]
@@ -42,6 +28,10 @@ ModelName = Annotated[
     str, typer.Option(help="a model of the gallery, or a Python file that defines one")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there already")]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method, such as draws=500"),
+]
 Seed = Annotated[int, typer.Option(help="seed of everything random")]
 
 
@@ -70,9 +60,9 @@ def demo(
     """Simulate two clouds behind each other and a small sky, fit both, show truth and estimate."""
     from pymcdust.demo import run_demo
 
-    for title, columns in run_demo(out, seed=seed, say=_say).items():
-        console.print(_table(columns, title))
-    _made("Figures and maps", out, "look at figures/truth.png first")
+    for title, columns in run_demo(out, seed=seed, say=say).items():
+        console.print(table(columns, title))
+    made("Figures and maps", out, "look at figures/truth.png first")
 
 
 @app.command()
@@ -105,10 +95,10 @@ def simulate(
     geometry |= {name: value for name, value in given.items() if value is not None}
     if reddening is not None:
         geometry = {"reddening": open_sky(reddening)}
-    with _working("simulating"):
+    with working("simulating"):
         sky = simulate_sky(model, **geometry, noise=noise, seed=seed)
         save_sky(sky, out, overwrite=overwrite)
-    _made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
+    made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
 
 
 @app.command()
@@ -122,14 +112,14 @@ def prepare(
     from pymcdust.sky.store import check_free
 
     check_free(out, overwrite)
-    sky = prepare_sky(config, progress=_say)
+    sky = prepare_sky(config, progress=say)
     save_sky(sky, out, overwrite=overwrite)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
-    _say(
+    say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "
         f"{sky.attrs['superpixels_outside']} outside the maps"
     )
-    _made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
+    made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
 
 
 @app.command()
@@ -143,12 +133,12 @@ def models(
     for model in map(resolve, [name] if name else available()):
         shared = " and some over the sky" if model.couples_superpixels else ""
         summary = (type(model).__doc__ or "").strip().splitlines()[0]
-        table = Table(title=f"{model.name}: {summary}", title_justify="left", title_style="bold")
+        shown = Table(title=f"{model.name}: {summary}", title_justify="left", title_style="bold")
         for column in ("parameter", "tying", "prior", "unit"):
-            table.add_column(column)
+            shown.add_column(column)
         for row in model.describe():
-            table.add_row(*row.values())
-        console.print(table)
+            shown.add_row(*row.values())
+        console.print(shown)
         console.print(
             f"{model.n_free(voxels)} free parameters per superpixel of {voxels} voxels{shared}\n"
         )
@@ -166,12 +156,12 @@ def fit(
     """Find the MAP of every superpixel, with errors. A fit that was stopped goes on."""
     from pymcdust import fit_map
 
-    with _progress("fitting") as advance:
+    with progress_bar("fitting") as advance:
         result = fit_map(
             model, sky, out=out, starts=starts, seed=seed, overwrite=overwrite, progress=advance
         )
-    console.print(_table(_flag_counts(result)))
-    _made("The fit", out, f"pymcdust plot {out} {sky} --out figures")
+    console.print(table(_flag_counts(result)))
+    made("The fit", out, f"pymcdust plot {out} {sky} --out figures")
 
 
 @app.command()
@@ -189,12 +179,7 @@ def sample(
     superpixel: Annotated[
         list[int] | None, typer.Option(help="NESTED index, once for each; by default all")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="a setting of the method, such as draws=500"
-        ),
-    ] = None,
+    setting: SettingOption = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -202,7 +187,7 @@ def sample(
     from pymcdust import sample
 
     settings = dict(map(_setting, setting or []))
-    with _progress("sampling", rhat=True) as advance:
+    with progress_bar("sampling", rhat=True) as advance:
         sample(
             model,
             sky,
@@ -214,24 +199,92 @@ def sample(
             progress=advance,
             **settings,
         )
-    _made("The posterior", out, f"pymcdust report {out} --out report.html")
+    made("The posterior", out, f"pymcdust report {out} --out report.html")
+
+
+@app.command()
+def compare(
+    sky: SkyPath,
+    variants: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VARIANT...", help="two or more: models (names or files) or posteriors (Zarr)"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="where the comparison goes (Zarr)")],
+    method: Annotated[str, typer.Option(help="how models are sampled: see sample")] = "auto",
+    evidence: Annotated[
+        str, typer.Option(help="auto, importance, bridge, smc or stepping")
+    ] = "auto",
+    block: Annotated[
+        int | None, typer.Option(help="pixels predicted together, a power of 4; by default a beam")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="folds of the cross-validation")] = 10,
+    setting: SettingOption = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Tell which variant the sky prefers, by evidence and by prediction. Goes on if stopped."""
+    from pymcdust import compare
+    from pymcdust.judge.preference import summarise_variants
+    from pymcdust.judge.report_comparison import verdict
+
+    with stage_bars() as advance:
+        result = compare(
+            variants,
+            sky,
+            method=method,
+            evidence=evidence,
+            block=block,
+            folds=folds,
+            out=out,
+            seed=seed,
+            overwrite=overwrite,
+            progress=advance,
+            **dict(map(_setting, setting or [])),
+        )
+    rows = summarise_variants(result)
+    columns = {"variant": [row["model"] for row in rows]}
+    for name, key in (("ELPD difference", "elpd_difference"), ("ln B", "ln_bayes_factor")):
+        pairs = [(row[key], row[f"{key}_error"]) for row in rows]
+        columns[name] = [f"{value:,.1f} ± {error:.1f}" for value, error in pairs]
+    columns["weight"] = [f"{row['weight']:.2f}" for row in rows]
+    columns["superpixels won"] = [f"{row['won']:,}" for row in rows]
+    console.print(table(columns, f"Compared with {result['model'].values[0]}"))
+    for sentence in verdict(result):
+        console.print(escape(sentence), soft_wrap=True)
+    made("The comparison", out, f"pymcdust report {out} --out comparison.html")
 
 
 @app.command()
 def report(
-    posterior: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="a posterior (Zarr)")],
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="a posterior or a comparison (Zarr)")
+    ],
     out: Annotated[Path, typer.Option(help="where the page goes (HTML)")],
     superpixel: Annotated[
-        int | None, typer.Option(help="NESTED index of the one to look at closely: else the worst")
+        int | None,
+        typer.Option(help="posterior: NESTED index of the one to look at closely, else the worst"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="comparison: the variant that others are compared with, else the first"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the convergence report: one page that says how far the draws can be trusted."""
+    """Write the report, one page: how far draws can be trusted, or which variant is preferred."""
     from pymcdust import report
 
-    with _progress("diagnosing") as advance:
-        report(posterior, out, superpixel=superpixel, overwrite=overwrite, progress=advance)
-    _made("The report", out, "open it in a browser")
+    with progress_bar("diagnosing") as advance:
+        report(
+            result,
+            out,
+            superpixel=superpixel,
+            reference=reference,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    made("The report", out, "open it in a browser")
 
 
 @app.command()
@@ -246,9 +299,9 @@ def export(
     from pymcdust.products.maps import export_maps
     from pymcdust.sky.store import open_store
 
-    with _working("writing maps"):
+    with working("writing maps"):
         paths = export_maps(open_store(fit), open_sky(sky), out, overwrite=overwrite)
-    _made(f"{len(paths)} maps", out, "each opens with healpy.read_map(..., nest=True)")
+    made(f"{len(paths)} maps", out, "each opens with healpy.read_map(..., nest=True)")
 
 
 @app.command()
@@ -263,20 +316,22 @@ def plot(
     from pymcdust.products.plots import save_plots
     from pymcdust.sky.store import open_store
 
-    with _working("drawing"):
+    with working("drawing"):
         paths = save_plots(open_store(fit), open_sky(sky), out, [str(format)])
-    _made(f"{len(paths)} figures", out, ", ".join(path.name for path in paths))
+    made(f"{len(paths)} figures", out, ", ".join(path.name for path in paths))
 
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="a sky, a fit or a posterior (Zarr)")],
+    path: Annotated[Path, typer.Argument(help="a sky, a fit, a posterior or a comparison (Zarr)")],
 ) -> None:
-    """Tell what a sky, a fit or a posterior holds, and where it comes from."""
+    """Tell what a sky, a fit, a posterior or a comparison holds, and where it comes from."""
+    from pymcdust.judge.comparison import is_comparison
     from pymcdust.sky.store import open_tree
 
     tree = open_tree(path)
     kind = "posterior" if tree.children else "fit" if "model" in tree.attrs else "sky"
+    kind = "comparison" if is_comparison(tree.to_dataset()) else kind
     sizes = (tree["posterior"] if "posterior" in tree.children else tree).sizes
     described = ", ".join(f"{size} {dim}" for dim, size in sizes.items())
     console.print(f"[bold]{path}[/]: a {kind} of {described}", soft_wrap=True)
@@ -291,7 +346,7 @@ def info(
             unit = f" [{variable.attrs['unit']}]" if variable.attrs.get("unit") else ""
             console.print(f"  [green]{name}[/] {variable.dims} {escape(unit)}", soft_wrap=True)
     if kind == "fit":
-        console.print(_table(_flag_counts(tree.to_dataset())))
+        console.print(table(_flag_counts(tree.to_dataset())))
 
 
 def _setting(text: str) -> tuple[str, float | str]:
@@ -313,59 +368,3 @@ def _flag_counts(fit: xr.Dataset) -> dict[str, list[str]]:
     for name, mask in zip(meanings, flag.attrs["flag_masks"], strict=True):
         counts[name.replace("_", " ")] = int(((flag & mask) > 0).sum())
     return {"superpixels": list(counts), "number": [f"{n:,}" for n in counts.values()]}
-
-
-def _table(columns: Mapping[str, Sequence[str]], title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def _say(text: str) -> None:
-    console.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
-
-
-def _made(what: str, where: Path, then: str) -> None:
-    console.print(
-        f"[bold green]{what}[/] in [bold]{where}[/]; next: {escape(then)}", soft_wrap=True
-    )
-
-
-@contextmanager
-def _working(what: str) -> Iterator[None]:
-    with console.status(what):
-        yield
-
-
-class _Rate(ProgressColumn):
-    """Superpixels per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed or 0
-        return Text(f"{speed:,.0f} superpixels/s" if speed >= 10 else f"{speed:.2g} superpixels/s")
-
-
-@contextmanager
-def _progress(what: str, rhat: bool = False) -> Iterator[Callable[..., None]]:
-    """Show how many superpixels are done, how many a second, and how long it will take."""
-    columns = [
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    if rhat:
-        columns.append(TextColumn("worst R-hat {task.fields[rhat]}"))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=None, rhat="-")
-
-        def advance(done: int, total: int, worst_rhat: float = math.nan) -> None:
-            told = "-" if math.isnan(worst_rhat) else f"{worst_rhat:.4f}"
-            bar.update(task, completed=done, total=total, rhat=told)
-
-        yield advance

@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
 }
 
 #: The modules that may import every room: top of the package, command line, demonstration.
-FREE = {"pymcdust", "pymcdust.cli", "pymcdust.demo"}
+FREE = {"pymcdust", "pymcdust.cli", "pymcdust.demo", "pymcdust.terminal"}
 
 #: The only module that compiles.
 COMPILER = "pymcdust.infer.compiled"

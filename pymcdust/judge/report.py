@@ -1,4 +1,4 @@
-"""The convergence report of a posterior: one page of HTML that needs nothing but itself."""
+"""The report of a posterior or of a comparison: one page of HTML that needs nothing but itself."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,10 +8,12 @@ from matplotlib import style
 
 from pymcdust.errors import ConfigurationError, ResultError
 from pymcdust.infer.posterior import open_posterior
+from pymcdust.judge.comparison import is_comparison, open_comparison
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.figures import STYLE
 from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.report_closeup import closeup
+from pymcdust.judge.report_comparison import comparison_page
 from pymcdust.judge.report_page import Section, page
 from pymcdust.judge.report_sections import (
     failures,
@@ -24,6 +26,7 @@ from pymcdust.judge.report_sections import (
 from pymcdust.judge.report_sky import over_the_sky, tempering
 from pymcdust.judge.report_subject import Subject
 from pymcdust.products.staging import staged
+from pymcdust.sky.store import open_tree
 
 #: The sections of a convergence report; those that do not apply return None.
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
@@ -38,29 +41,37 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
 
 
 def report(
-    posterior: xr.DataTree | str | Path,
+    result: xr.DataTree | xr.Dataset | str | Path,
     out: str | Path,
     *,
     diagnosis: xr.Dataset | None = None,
     superpixel: int | None = None,
+    reference: str | None = None,
     more: Sequence[Section] = (),
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the convergence report of a posterior: one HTML file, which loads nothing.
+    """Write a report: one HTML file, which loads nothing.
+
+    Of a posterior it tells how far the draws can be trusted; of a comparison, which variant the sky
+    prefers.
 
     Parameters
     ----------
-    posterior : DataTree or path
-        A posterior or its Zarr store, whichever method drew it; variables may be lazy.
+    result : DataTree, Dataset or path
+        A posterior, whichever method drew it, or what `compare` returned; or the Zarr store of
+        either. Variables may be lazy.
     out : path
         The file, such as ``report.html``. It appears when it is whole.
     diagnosis : Dataset, optional
         What `diagnose` returned for the posterior, if that has been done already.
     superpixel : int, optional
-        NESTED index of the superpixel to look at closely, by default that of the worst.
+        NESTED index of the superpixel to look at closely, by default that of the worst; of a
+        posterior.
+    reference : str, optional
+        Name of the variant that others are compared with, by default the first; of a comparison.
     more : sequence of Section
-        Further sections, which come before the model and the provenance.
+        Further sections of the report of a posterior, which come before its model and provenance.
     overwrite : bool
         Replace a file that is already there.
     progress : callable, optional
@@ -74,21 +85,39 @@ def report(
     Raises
     ------
     ResultError
-        If this is no posterior, one without draws, or one without the superpixel.
+        If this is neither a posterior nor a comparison, a posterior without draws, or one without
+        the superpixel; or if a comparison has no such variant.
     ConfigurationError
-        If `out` exists and may not be replaced, or is a folder.
+        If `out` exists and may not be replaced, or is a folder; or if an argument belongs to the
+        other kind of report.
     FileFormatError
-        If a path was given, and there is no whole posterior.
+        If a path was given, and there is no whole result.
     """
     out = Path(out)
-    if isinstance(posterior, str | Path):
-        posterior = open_posterior(posterior)
-    check_posterior(posterior)
+    if isinstance(result, str | Path):
+        result = open_posterior(result) if _is_tree(result) else open_comparison(result)
+    compared = isinstance(result, xr.Dataset) and is_comparison(result)
+    if not compared:
+        check_posterior(result)
+    given = {"superpixel": superpixel, "diagnosis": diagnosis} if compared else {}
+    given = given or {"reference": reference}
+    foreign = [name for name, value in given.items() if value is not None]
+    if foreign:
+        raise ConfigurationError(
+            f"{foreign[0]} was given, which means nothing in the report of a "
+            f"{'comparison' if compared else 'posterior'}; leave it out"
+        )
     if out.is_dir():
         raise ConfigurationError(
             f"{out} is a folder; give the name of a file, such as {out / 'report.html'}"
         )
     with staged(out.parent, [out.name], overwrite) as unfinished:
+        if compared:
+            with style.context(["default", STYLE]):
+                text = comparison_page(result, reference)
+            (unfinished / out.name).write_text(text, encoding="utf-8")
+            return out
+        posterior = result
         if diagnosis is None:
             diagnosis = diagnose(posterior, progress=progress)
         subject = Subject(posterior, diagnosis, superpixel)
@@ -103,6 +132,10 @@ def report(
         text = page(title(subject), lead(subject), sections, footer)
         (unfinished / out.name).write_text(text, encoding="utf-8")
     return out
+
+
+def _is_tree(path: str | Path) -> bool:
+    return bool(open_tree(path).children)
 
 
 def _check_superpixel(subject: Subject) -> None:
