@@ -5,7 +5,7 @@ covariance of the draws, in prior quantiles, is a good proposal, and better afte
 `pymcdust.infer.importance`). Where its weights cannot be relied on NUTS draws.
 """
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
@@ -24,31 +24,11 @@ from pymcdust.sky.compression import compress
 DRAWS = 2000
 CHAINS = 4
 
-#: Posteriors that are drawn from together.
-TOGETHER = 128
+#: What weighted draws must be worth.
+LEAST_ESS = 400
 
 #: Least variance of a proposal; that of the prior is 1.
 LEAST_VARIANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Redrawn:
-    """Draws of the posteriors without the withheld pixels.
-
-    Parameters
-    ----------
-    values : Dataset
-        `temperature`, `beta`, `rho` and `offset`, with `draw` and the dimensions of their tying;
-        `superpixel` counts the posteriors, unless the sky's superpixels are coupled.
-    pareto_k : (posterior,) array
-        k-hat of the importance weights; NaN where NUTS drew.
-    reliable : (posterior,) array of bool
-        Whether the draws can be relied on.
-    """
-
-    values: xr.Dataset
-    pareto_k: np.ndarray
-    reliable: np.ndarray
 
 
 class Redrawer:
@@ -59,25 +39,15 @@ class Redrawer:
     posterior : DataTree
         The posterior of all pixels.
     compiled : CompiledPosterior, optional
-        Its model, compiled in quantile coordinates; otherwise it is compiled here.
+        Its model, compiled in quantile coordinates; otherwise it is compiled when it is needed.
     """
 
     def __init__(self, posterior: xr.DataTree, compiled: CompiledPosterior | None = None) -> None:
-        rows = rows_of(posterior)
-        self.compiled = compiled or CompiledPosterior(model_of(posterior), rows, "quantile")
-        n_block = rows.sizes["superpixel"] if self.compiled.by_superpixel else 1
-        target = Target(self.compiled, rows, [np.random.SeedSequence(0)] * n_block)
-        theta = quantile_draws(posterior, target)
-        theta = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
-        self._mean = theta.mean(axis=1)
-        away = theta - self._mean[:, None]
-        covariance = away.transpose(0, 2, 1) @ away / away.shape[1]
-        covariance += LEAST_VARIANCE * np.eye(theta.shape[2])
-        self._factor = np.linalg.cholesky(covariance)
+        self._posterior, self._given = posterior, compiled
 
     def __call__(
         self, sky: xr.Dataset, positions: np.ndarray, seeds: list[np.random.SeedSequence]
-    ) -> Redrawn:
+    ) -> tuple[xr.Dataset, np.ndarray]:
         """Draw from the posteriors of skies of which pixels are withheld.
 
         Parameters
@@ -92,41 +62,62 @@ class Redrawer:
 
         Returns
         -------
-        Redrawn
-            Draws, and how far to trust them.
+        values : Dataset
+            `temperature`, `beta`, `rho` and `offset`, with `draw` and the dimensions of their
+            tying, for the superpixels of `sky`.
+        reliable : (posterior,) array of bool
+            Whether the draws can be relied on.
         """
-        target = Target(self.compiled, compress(sky), seeds)
+        target = Target(self._compiled, compress(sky), seeds)
         sample = importance_sample(
             target.log_posterior,
-            Proposal(self._mean[positions], self._factor[positions]),
+            self._scale.select(positions),
             DRAWS,
             target.generators(),
             MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1,
         )
         theta = sample.theta
-        # What has been learnt fits what was seen; of a tail not seen the first k-hat tells.
-        pareto_k = np.maximum(sample.pareto_k, sample.first_pareto_k)
-        reliable = pareto_k < RELIABLE_K
+        reliable = (sample.pareto_k < RELIABLE_K) & (sample.ess >= LEAST_ESS)
         left = np.flatnonzero(~reliable)
         if len(left):
             nuts = Nuts(draws=DRAWS // CHAINS, chains=CHAINS)
             drawn = nuts.draw_in(sample.proposal.select(left), target.select(left)).theta
             theta[left] = drawn.reshape(DRAWS, len(left), -1).transpose(1, 0, 2)
-            rhat = array_stats.rhat(drawn, chain_axis=0, draw_axis=1).max(axis=-1)
-            reliable[left], pareto_k[left] = rhat < LARGEST_RHAT, np.nan
-        return Redrawn(self._values(target, theta), pareto_k, reliable)
+            rhat = array_stats.rhat(drawn, chain_axis=0, draw_axis=1)
+            reliable[left] = rhat.max(axis=-1) < LARGEST_RHAT
+        return _values(target, theta), reliable
 
-    def _values(self, target: Target, theta: np.ndarray) -> xr.Dataset:
-        """Return the parameters of the model at draws (posterior, draw, parameter)."""
-        points = np.ascontiguousarray(theta.transpose(1, 0, 2))
-        natural, _ = self.compiled.natural(points)
-        values = {
-            name: ((), float(parameter.prior))
-            for name, parameter in self.compiled.model.parameters.items()
-            if not parameter.free
-        }
-        for slot in self.compiled.slots:
-            shape = [target.rows.sizes[dim] for dim in slot.dims]
-            own = natural[..., slot.columns].reshape(len(points), *shape)
-            values[slot.name] = ("draw", *slot.dims), own
-        return xr.Dataset(values)
+    @cached_property
+    def _compiled(self) -> CompiledPosterior:
+        rows = rows_of(self._posterior)
+        return self._given or CompiledPosterior(model_of(self._posterior), rows, "quantile")
+
+    @cached_property
+    def _scale(self) -> Proposal:
+        """Mean, and Cholesky factor of the covariance, of the draws of all pixels."""
+        rows = rows_of(self._posterior)
+        n_block = rows.sizes["superpixel"] if self._compiled.by_superpixel else 1
+        target = Target(self._compiled, rows, [np.random.SeedSequence(0)] * n_block)
+        theta = quantile_draws(self._posterior, target)
+        theta = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
+        mean = theta.mean(axis=1)
+        away = theta - mean[:, None]
+        covariance = away.transpose(0, 2, 1) @ away / away.shape[1]
+        covariance += LEAST_VARIANCE * np.eye(target.n_parameter)
+        return Proposal(mean, np.linalg.cholesky(covariance))
+
+
+def _values(target: Target, theta: np.ndarray) -> xr.Dataset:
+    """Return the parameters of the model at draws (posterior, draw, parameter)."""
+    points = np.ascontiguousarray(theta.transpose(1, 0, 2))
+    natural, _ = target.posterior.natural(points)
+    values = {
+        name: ((), float(parameter.prior))
+        for name, parameter in target.posterior.model.parameters.items()
+        if not parameter.free
+    }
+    for slot in target.posterior.slots:
+        shape = [target.rows.sizes[dim] for dim in slot.dims]
+        own = natural[..., slot.columns].reshape(len(points), *shape)
+        values[slot.name] = ("draw", *slot.dims), own
+    return xr.Dataset(values)

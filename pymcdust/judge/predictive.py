@@ -5,20 +5,18 @@ and Computing 27, 1413) of a block of pixels, all bands together. In leave-one-o
 alone is withheld, in K-fold cross-validation a tenth of all blocks, of which the block is one. Both
 are got from the draws of the posterior of all data, weighted by one over the likelihood of what is
 withheld, with Pareto-smoothed weights (Vehtari et al. 2024, JMLR 25, 72). Where k-hat says that
-these cannot be relied on, the posterior without the fold is drawn anew; of a single block that of
-its fold is the start, weighted by the likelihood of the fold's other blocks.
+these cannot be relied on, draws of the posterior without the fold are added to them.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.posterior import model_of
-from pymcdust.judge.crossvalidation import TOGETHER, Redrawer
+from pymcdust.judge.crossvalidation import Redrawer
 from pymcdust.judge.pointwise import (
     check_same,
     log_likelihoods,
@@ -26,9 +24,25 @@ from pymcdust.judge.pointwise import (
     posterior_values,
     stored_log_likelihood,
 )
-from pymcdust.judge.psis import largest_k, smoothed_weights
+from pymcdust.judge.withheld import (
+    Score,
+    largest_k,
+    leave_all_out,
+    leave_one_out,
+    log_mean,
+    pooled,
+)
 from pymcdust.sky.blocks import PixelBlocks, fold_blocks, pixel_blocks
 from pymcdust.sky.morphology import random_stream
+
+#: Folds whose posteriors are drawn anew together.
+TOGETHER = 128
+
+#: Where withholding a block makes a smaller difference of elpd than this, the weights hardly vary,
+#: and k-hat, which has no scale, says nothing.
+NEGLIGIBLE = 0.01
+
+_BY_FOLD = ("pareto_k_fold", "refitted")
 
 _LONG_NAMES = {
     "elpd_loo": "expected log predictive density, the block alone withheld",
@@ -37,7 +51,7 @@ _LONG_NAMES = {
     "pareto_k_loo": "k-hat of the weights of the posterior's draws, the block alone withheld",
     "pareto_k_fold": "k-hat of the weights of the posterior's draws, the fold withheld",
     "reliable_loo": "whether elpd_loo can be relied on",
-    "reliable_fold": "whether elpd_kfold of the fold can be relied on",
+    "reliable_kfold": "whether elpd_kfold can be relied on",
     "refitted": "whether the posterior without the fold was drawn anew",
     "fold": "fold of the block, -1 of blocks without data",
     "n_data": "valid data of the block, over all bands",
@@ -78,12 +92,15 @@ def predict(
     Returns
     -------
     Dataset
-        By superpixel and block, NaN where a block has no valid data: `elpd_loo`, `elpd_kfold`,
-        `lpd` (of the posterior that has seen the block) and `pareto_k_loo`; also `fold` (-1 without
-        data), `n_data`, and `reliable_loo`. By superpixel and fold, NaN where a superpixel has
-        fewer folds: `pareto_k_fold`; also `refitted` and `reliable_fold`. The attribute
-        `largest_k` is the k-hat from which a fold is drawn anew. Where superpixels are coupled, a
-        fold is withheld in all of them at once.
+        By superpixel and block, NaN where a block has no valid data: `elpd_loo`, `elpd_kfold` and
+        `lpd` (of the posterior that has seen the block), each over all valid data of the block;
+        `pareto_k_loo`, of the weights of the posterior's own draws; `fold` (-1 without data) and
+        `n_data`; `reliable_loo` and `reliable_kfold`, which tell whether, in the end, there were
+        enough draws. By superpixel and fold, NaN where a superpixel has fewer folds:
+        `pareto_k_fold`, and `refitted`, whether the fold was drawn anew: where its k-hat, or that
+        of one of its blocks, is the attribute `largest_k` or more, unless withholding makes a
+        difference of less than `NEGLIGIBLE`. Where superpixels are coupled, a fold is withheld in
+        all of them at once.
 
     Raises
     ------
@@ -98,30 +115,36 @@ def predict(
     coupled = model_of(posterior).couples_superpixels
     stored = stored_log_likelihood(posterior)
     scores = _Scores.empty(fold, folds, largest_k(stored.shape[-1]))
-    n_superpixel = len(fold)
-    groups = [slice(0, n_superpixel)]
-    if not coupled:
-        groups = [slice(s, s + 1) for s in range(n_superpixel)]
+    redrawer = Redrawer(posterior, compiled)
+    groups = [slice(s, s + 1) for s in range(len(fold))]
+    if coupled:
+        groups = [slice(0, len(fold))]
     likelihoods = log_likelihoods(posterior_values(posterior), sky, blocks)
+    unreliable: list[_Fold] = []
     for own, expected in zip(groups, stored.reshape(len(groups), -1), strict=True):
         log_likelihood = np.stack([next(likelihoods) for _ in fold[own]])
         check_same(log_likelihood.sum(axis=(0, 2)), expected)
-        scores.weigh(own, log_likelihood)
-    wanted = scores.unreliable(groups)
-    if refit and wanted:
-        redrawer = Redrawer(posterior, compiled)
-        step = 1 if coupled else TOGETHER
-        for start in range(0, len(wanted), step):
-            _draw_anew(scores, wanted[start : start + step], redrawer, sky, blocks, seed)
+        unreliable += scores.weigh(own, log_likelihood)
+        if refit and (len(unreliable) >= TOGETHER or own is groups[-1]):
+            step = 1 if coupled else len(unreliable) or 1
+            for start in range(0, len(unreliable), step):
+                _redraw(scores, unreliable[start : start + step], redrawer, sky, blocks, seed)
+            unreliable = []
     return scores.dataset(sky, blocks).assign_attrs(model=posterior.attrs["model"], seed=seed)
+
+
+class _Fold(NamedTuple):
+    """A fold of some superpixels: one, or all that are coupled."""
+
+    own: slice
+    number: int
+    members: tuple[np.ndarray, np.ndarray]  # superpixels (from own.start) and blocks
+    log_likelihood: np.ndarray  # (member, draw)
 
 
 @dataclass
 class _Scores:
-    """What `predict` returns, as far as it is known.
-
-    Superpixels that are coupled are worked on as one group, others each for itself.
-    """
+    """What `predict` returns, as far as it is known."""
 
     fold: np.ndarray  # (superpixel, block)
     largest_k: float
@@ -130,74 +153,62 @@ class _Scores:
     lpd: np.ndarray
     pareto_k_loo: np.ndarray
     reliable_loo: np.ndarray
+    reliable_kfold: np.ndarray
     pareto_k_fold: np.ndarray  # (superpixel, fold)
-    reliable_fold: np.ndarray
     refitted: np.ndarray
 
     @classmethod
     def empty(cls, fold: np.ndarray, n_fold: int, k: float) -> "_Scores":
         by_block, by_fold = fold.shape, (len(fold), n_fold)
-        return cls(
-            fold,
-            k,
-            *(np.full(by_block, np.nan) for _ in range(4)),
-            np.zeros(by_block, bool),
-            np.full(by_fold, np.nan),
-            *(np.zeros(by_fold, bool) for _ in range(2)),
-        )
+        numbers = [np.full(by_block, np.nan) for _ in range(4)]
+        flags = [np.zeros(by_block, bool) for _ in range(2)]
+        return cls(fold, k, *numbers, *flags, np.full(by_fold, np.nan), np.zeros(by_fold, bool))
 
-    def weigh(self, own: slice, log_likelihood: np.ndarray) -> None:
-        """Score the blocks of a group by weighted draws (superpixel, draw, block)."""
-        by_block = log_likelihood.transpose(0, 2, 1)
-        used = np.nonzero(self.fold[own] >= 0)
-        of_block = by_block[used]
-        log_weight, k = smoothed_weights(-of_block)
-        self.lpd[own][used] = _log_mean(of_block)
-        self.elpd_loo[own][used] = logsumexp(log_weight + of_block, axis=1)
-        self.pareto_k_loo[own][used] = k
-        self.reliable_loo[own][used] = k < self.largest_k
-        for number in self.folds(own):
+    def weigh(self, own: slice, log_likelihood: np.ndarray) -> list[_Fold]:
+        """Score some superpixels by their draws (superpixel, draw, block), weighted.
+
+        Returns the folds of which some weights cannot be relied on.
+        """
+        by_block, unreliable = log_likelihood.transpose(0, 2, 1), []
+        for number in range(self.fold[own].max(initial=-1) + 1):
             members = np.nonzero(self.fold[own] == number)
             of_block = by_block[members]
-            log_weight, k = smoothed_weights(-of_block.sum(axis=0)[None])
-            self.elpd_kfold[own][members] = logsumexp(log_weight + of_block, axis=1)
-            self.pareto_k_fold[own, number] = k
-            self.reliable_fold[own, number] = k < self.largest_k
+            loo, fold = leave_one_out(of_block), leave_all_out(of_block)
+            self.lpd[own][members] = log_mean(of_block)
+            self.pareto_k_loo[own][members] = loo.pareto_k
+            self.pareto_k_fold[own, number] = fold.pareto_k[0]
+            if not self._keep(own, members, loo, fold):
+                unreliable.append(_Fold(own, number, members, of_block))
+        return unreliable
 
-    def folds(self, own: slice) -> range:
-        """Return the folds of a group."""
-        return range(self.fold[own].max(initial=-1) + 1)
+    def pool(self, fold: _Fold, log_likelihood: np.ndarray, reliable: bool) -> None:
+        """Score the blocks of a fold by draws with and without it (superpixel, draw, block)."""
+        unseen = log_likelihood.transpose(0, 2, 1)[fold.members]
+        self._keep(fold.own, fold.members, *pooled(fold.log_likelihood, unseen), reliable)
+        self.refitted[fold.own, fold.number] = True
 
-    def unreliable(self, groups: list[slice]) -> list[tuple[slice, int]]:
-        """List the folds, with their groups, of which some weights cannot be relied on."""
-        return [
-            (own, number)
-            for own in groups
-            for number in self.folds(own)
-            if not self.reliable_fold[own, number].all()
-            or not self.reliable_loo[own][self.fold[own] == number].all()
-        ]
-
-    def score_anew(
-        self, own: slice, number: int, log_likelihood: np.ndarray, reliable: bool
-    ) -> None:
-        """Score the blocks of a fold by draws of the posterior that has not seen it."""
-        members = np.nonzero(self.fold[own] == number)
-        of_block = log_likelihood.transpose(0, 2, 1)[members]
-        self.elpd_kfold[own][members] = _log_mean(of_block)
-        self.reliable_fold[own, number] = reliable
-        self.refitted[own, number] = True
-        bad = ~self.reliable_loo[own][members]
-        members, withheld = tuple(index[bad] for index in members), of_block[bad]
-        log_weight, k = smoothed_weights(of_block.sum(axis=0) - withheld)
-        self.elpd_loo[own][members] = logsumexp(log_weight + withheld, axis=1)
-        self.reliable_loo[own][members] = (k < largest_k(of_block.shape[1])) & reliable
+    def _keep(
+        self,
+        own: slice,
+        members: tuple[np.ndarray, ...],
+        loo: Score,
+        fold: Score,
+        reliable: bool = True,
+    ) -> bool:
+        """Keep the scores of the blocks of a fold, and tell whether all can be relied on."""
+        lpd = self.lpd[own][members]
+        good_loo, good_fold = (
+            reliable & ((score.pareto_k < self.largest_k) | (lpd - score.elpd < NEGLIGIBLE))
+            for score in (loo, fold)
+        )
+        self.elpd_loo[own][members], self.elpd_kfold[own][members] = loo.elpd, fold.elpd
+        self.reliable_loo[own][members], self.reliable_kfold[own][members] = good_loo, good_fold
+        return bool(good_loo.all() and good_fold.all())
 
     def dataset(self, sky: xr.Dataset, blocks: PixelBlocks) -> xr.Dataset:
         """Put the scores into a dataset."""
-        by_fold = ("pareto_k_fold", "reliable_fold", "refitted")
         variables = {
-            name: (("superpixel", "fold_number" if name in by_fold else "block"), values)
+            name: (("superpixel", "fold_number" if name in _BY_FOLD else "block"), values)
             for name, values in vars(self).items()
             if name != "largest_k"
         }
@@ -218,32 +229,28 @@ class _Scores:
         return result
 
 
-def _draw_anew(
+def _redraw(
     scores: _Scores,
-    wanted: list[tuple[slice, int]],
+    folds: list[_Fold],
     redrawer: Redrawer,
     sky: xr.Dataset,
     blocks: PixelBlocks,
     seed: int,
 ) -> None:
     """Draw from the posteriors without some folds, and score their blocks."""
-    positions = np.concatenate([np.arange(len(scores.fold))[own] for own, _ in wanted])
-    withheld = np.concatenate([scores.fold[own] == number for own, number in wanted])
+    positions = np.concatenate([np.arange(len(scores.fold))[fold.own] for fold in folds])
+    withheld = np.concatenate([scores.fold[fold.own] == fold.number for fold in folds])
     whole = sky.isel(superpixel=positions)
     withheld = xr.Variable(("superpixel", "pixel"), np.repeat(withheld, blocks.size, axis=1))
     left = whole.assign(valid=whole.valid & ~withheld)
-    first = [own.start for own, _ in wanted]
+    first = np.array([fold.own.start for fold in folds])
     keys = sky.superpixel.values[first]
     seeds = [
-        random_stream(seed, "folds", key, number)
-        for key, (_, number) in zip(keys, wanted, strict=True)
+        random_stream(seed, "folds", key, fold.number)
+        for key, fold in zip(keys, folds, strict=True)
     ]
-    redrawn = redrawer(left, np.array(first), seeds)
-    likelihoods: Iterator[np.ndarray] = log_likelihoods(redrawn.values, whole, blocks)
-    for (own, number), reliable in zip(wanted, redrawn.reliable, strict=True):
-        log_likelihood = np.stack([next(likelihoods) for _ in scores.fold[own]])
-        scores.score_anew(own, number, log_likelihood, bool(reliable))
-
-
-def _log_mean(log_values: np.ndarray) -> np.ndarray:
-    return logsumexp(log_values, axis=1) - np.log(log_values.shape[1])
+    values, reliable = redrawer(left, first, seeds)
+    likelihoods = log_likelihoods(values, whole, blocks)
+    for fold, relied_on in zip(folds, reliable, strict=True):
+        log_likelihood = np.stack([next(likelihoods) for _ in scores.fold[fold.own]])
+        scores.pool(fold, log_likelihood, bool(relied_on))

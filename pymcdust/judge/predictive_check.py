@@ -21,15 +21,15 @@ from pymcdust.judge.pointwise import (
     stored_log_likelihood,
     whitened,
 )
-from pymcdust.judge.psis import smoothed_weights
-from pymcdust.judge.uniformity import ecdf_p
+from pymcdust.judge.uniformity import chi_square_p
+from pymcdust.judge.withheld import smoothed_weights
 from pymcdust.sky.blocks import PixelBlocks, pixel_blocks, valid_blocks
 
 #: Draws that a check is made with; more of a posterior are thinned.
 DRAWS = 1000
 
-#: Possible ranks of a PIT in the test of its distribution.
-RANKS = 100
+#: Bins of the PIT in the test of its distribution.
+BINS = 20
 
 _LONG_NAMES = {
     "residual": "emission minus posterior mean of the model, over sigma",
@@ -154,14 +154,14 @@ def pit_uniformity(pit: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     (band,) DataArray
-        The p-value of `pymcdust.judge.uniformity.ecdf_p`.
+        The p-value of a chi-square test of `BINS` bins; NaN with few data.
     """
     by_band = pit.transpose("band", ...).values.reshape(pit.sizes["band"], -1)
     p_values = []
     for values in by_band:
         values = values[np.isfinite(values)]
-        ranks = np.minimum((values * RANKS).astype(int), RANKS - 1)
-        p_values.append(ecdf_p(ranks, RANKS))
+        bins = np.minimum((values * BINS).astype(int), BINS - 1)
+        p_values.append(chi_square_p(bins, BINS, BINS))
     return xr.DataArray(p_values, dims="band", coords={"band": pit["band"].values}, name="pit_p")
 
 
