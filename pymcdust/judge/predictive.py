@@ -9,11 +9,13 @@ these cannot be relied on, draws of the posterior without the fold are added to 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
+from arviz_stats import ELPDData, ELPDDataLOO, ELPDDataLOOKFold
 
+from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.posterior import model_of
 from pymcdust.judge.crossvalidation import Redrawer
@@ -130,7 +132,81 @@ def predict(
             for start in range(0, len(unreliable), step):
                 _redraw(scores, unreliable[start : start + step], redrawer, sky, blocks, seed)
             unreliable = []
-    return scores.dataset(sky, blocks).assign_attrs(model=posterior.attrs["model"], seed=seed)
+    attrs = {"model": posterior.attrs["model"], "seed": seed, "draws": stored.shape[-1]}
+    return scores.dataset(sky, blocks).assign_attrs(attrs)
+
+
+def elpd_data(
+    prediction: xr.Dataset,
+    superpixel: int | None = None,
+    *,
+    criterion: Literal["kfold", "loo"] = "kfold",
+) -> ELPDData:
+    """Return a prediction as ArviZ takes it, such as for ``arviz.compare``.
+
+    Parameters
+    ----------
+    prediction : Dataset
+        What `predict` returned.
+    superpixel : int, optional
+        NESTED index of a superpixel; by default the blocks of all superpixels are pooled.
+    criterion : {"kfold", "loo"}, optional
+        Whether the folds or the blocks are withheld.
+
+    Returns
+    -------
+    arviz_stats.ELPDData
+        Pointwise, a point being a block with valid data. Its `pareto_k` is NaN where the score does
+        not rest on weights, or hardly depends on them.
+
+    Raises
+    ------
+    ResultError
+        If the prediction has no such superpixel.
+    ConfigurationError
+        If there is no such criterion.
+
+    Examples
+    --------
+    >>> score = [[-14.0, -14.5, -15.1, -13.8]]
+    >>> names = ("elpd_kfold", "lpd", "pareto_k_loo", "reliable_kfold")
+    >>> prediction = xr.Dataset(
+    ...     {name: (("superpixel", "block"), score) for name in names}, {"superpixel": [7]}
+    ... )
+    >>> prediction = prediction.assign_attrs(draws=4000, largest_k=0.7, folds=2)
+    >>> round(float(elpd_data(prediction, 7).elpd), 3)
+    -57.4
+    """
+    if criterion not in ("kfold", "loo"):
+        raise ConfigurationError(unknown("criterion", criterion, ("kfold", "loo")))
+    if superpixel is not None:
+        known = prediction["superpixel"].values
+        if superpixel not in known:
+            raise ResultError(
+                f"the prediction has no superpixel {superpixel}; it has {known.size}: "
+                f"{listing(known[:5])}{' ...' * (known.size > 5)}"
+            )
+        prediction = prediction.sel(superpixel=[superpixel])
+    prediction = prediction.stack(point=("superpixel", "block"))
+    prediction = prediction.isel(point=prediction["lpd"].notnull().values)
+    elpd = prediction[f"elpd_{criterion}"]
+    reliable = prediction[f"reliable_{criterion}"].astype(bool)
+    common = {
+        "elpd": float(elpd.sum()),
+        "se": float(np.sqrt(elpd.size * elpd.var())),
+        "p": float(prediction["lpd"].sum() - elpd.sum()),
+        "n_samples": prediction.attrs["draws"],
+        "n_data_points": elpd.size,
+        "scale": "log",
+        "warning": not bool(reliable.all()),
+        "elpd_i": elpd,
+    }
+    if criterion == "kfold":
+        return ELPDDataLOOKFold(**common, good_k=None, n_folds=prediction.attrs["folds"])
+    good_k = prediction.attrs["largest_k"]
+    rests = ~reliable | (prediction["pareto_k_loo"] < good_k)
+    pareto_k = prediction["pareto_k_loo"].where(rests)
+    return ELPDDataLOO(**common, good_k=good_k, pareto_k=pareto_k)
 
 
 class _Fold(NamedTuple):
