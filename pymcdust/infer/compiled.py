@@ -282,6 +282,15 @@ class CompiledPosterior:
             for name in self.data_names
         ]
 
+    def of_blocks(self, data: list[np.ndarray], blocks: np.ndarray | slice) -> list[np.ndarray]:
+        """Return the part of selected data that some of its blocks need, by their positions."""
+        # A length that the graph does not know is that of the blocks.
+        open_lengths = [None in tensor.type.shape for tensor in self._graph.data.values()]
+        return [
+            array[blocks] if is_open else array
+            for array, is_open in zip(data, open_lengths, strict=True)
+        ]
+
 
 def _check_varied(varied: tuple[str, ...], rows: xr.Dataset, coordinates: Coordinates) -> None:
     if coordinates != "quantile":

@@ -42,7 +42,9 @@ def free_variables(model: VoxelMBB) -> dict[str, Prior]:
     return found
 
 
-def prior_quantiles(model: VoxelMBB, draws: xr.Dataset, name: str) -> xr.DataArray:
+def prior_quantiles(
+    model: VoxelMBB, draws: xr.Dataset, name: str, numbers: Mapping[str, float] | None = None
+) -> xr.DataArray:
     """Return the draws of a variable as quantiles of its prior, of which that makes a N(0, 1).
 
     Parameters
@@ -53,6 +55,8 @@ def prior_quantiles(model: VoxelMBB, draws: xr.Dataset, name: str) -> xr.DataArr
         Draws of all its variables.
     name : str
         A variable.
+    numbers : mapping, optional
+        Numbers of priors that take the place of those that are declared.
 
     Returns
     -------
@@ -66,7 +70,8 @@ def prior_quantiles(model: VoxelMBB, draws: xr.Dataset, name: str) -> xr.DataArr
         If the distribution's quantiles are not known.
     """
     prior = model.prior_of(name)
-    return draws[name].copy(data=to_normal(prior, draws[name].values, _own(prior, draws, name, {})))
+    own = _own(prior, draws, name, numbers or {})
+    return draws[name].copy(data=to_normal(prior, draws[name].values, own))
 
 
 def log_prior(

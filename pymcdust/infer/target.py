@@ -66,9 +66,7 @@ class Target:
 
     def data(self, blocks: np.ndarray | slice) -> list[np.ndarray]:
         """Return the data of some blocks, as compiled functions take them."""
-        if not self.posterior.by_superpixel:
-            return self._data
-        return [array[blocks] if array.ndim > 1 else array for array in self._data]
+        return self.posterior.of_blocks(self._data, blocks)
 
     def log_likelihood(self, points: np.ndarray, blocks: np.ndarray) -> np.ndarray:
         """Evaluate the log likelihood of the pixels.

@@ -38,10 +38,9 @@ class Alternative:
 
 
 def declared_number(model: VoxelMBB, number: str) -> float:
-    """Return the declared value of a number such as ``"temperature.mu"``, NaN of an array."""
+    """Return the declared value of a number such as ``"temperature.mu"``."""
     variable, key = number.split(".")
-    value = model.prior_of(variable).parameters[key]
-    return float(value) if np.ndim(value) == 0 else math.nan
+    return float(model.prior_of(variable).parameters[key])
 
 
 def prior_grid(
@@ -116,6 +115,11 @@ def _values_of(model: VoxelMBB, variable: str, wanted: Any) -> dict[str, list[fl
                 f"{key} of {variable} is no number but inferred itself, with the prior "
                 f"{describe_prior(own)}; vary the numbers of that: {variable}_{key}="
                 f'{{"{next(iter(own.parameters))}": [...]}}'
+            )
+        if np.ndim(own):
+            raise ConfigurationError(
+                f"{key} of {variable} is declared as {np.size(own)} numbers; varied can be a "
+                "number that is the same for all"
             )
         values = np.atleast_1d(values) if isinstance(values, int | float) else values
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):

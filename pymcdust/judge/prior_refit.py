@@ -1,0 +1,282 @@
+"""Posteriors of other priors, drawn anew: all in one batch, by functions that are compiled once.
+
+Numbers of the priors are data of the compiled functions, beside the rows of a sky. Where the draws
+of the declared prior's posterior lie is known; where those of another's will lie follows from it
+as it would if all were Gaussian. From there importance sampling hardly ever fails; NUTS draws where
+it does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from arviz_stats.base import array_stats
+
+from pymcdust.errors import ResultError, listing
+from pymcdust.infer.bridge import bridge_sample
+from pymcdust.infer.compiled import CompiledPosterior
+from pymcdust.infer.importance import MAX_ROUNDS, RELIABLE_K, Proposal, importance_sample
+from pymcdust.infer.laplace import LARGEST_LEARNT
+from pymcdust.infer.nuts import Nuts
+from pymcdust.infer.posterior import quantile_draws, rows_of
+from pymcdust.infer.priors import prior_quantiles, with_numbers
+from pymcdust.infer.target import Target
+from pymcdust.judge.prior_grid import Alternative, declared_number
+from pymcdust.judge.statistics import LARGEST_RHAT, worst_rhat
+from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.sky.morphology import random_stream
+
+#: Draws of each posterior, and the chains into which those of NUTS are divided.
+DRAWS, CHAINS = 2000, 4
+
+#: What the draws of a posterior must be worth, to be relied on.
+LEAST_ESS = 400
+
+#: Posteriors that are drawn together.
+BATCH = 128
+
+#: Draws of the declared prior's posterior that tell its mean and covariance.
+FOR_MOMENTS = 500
+
+
+@dataclass(frozen=True)
+class Refits:
+    """Posteriors that were drawn anew.
+
+    Parameters
+    ----------
+    prior, block : (job,) array of int
+        Whose they are: the position of the prior, and that of the superpixel.
+    natural : dict of arrays
+        Draws (job, value, draw) of each variable.
+    pareto_k, ess : (job,) array
+        k-hat of importance sampling, and what the draws are worth. Of NUTS there is no k-hat.
+    ln_evidence : (job,) array
+        Log of the evidence.
+    reliable : (job,) array of bool
+        Whether the draws can be relied on.
+    """
+
+    prior: np.ndarray
+    block: np.ndarray
+    natural: dict[str, np.ndarray]
+    pareto_k: np.ndarray
+    ess: np.ndarray
+    ln_evidence: np.ndarray
+    reliable: np.ndarray
+
+
+class Refitter:
+    """Draws the posteriors of other priors.
+
+    Parameters
+    ----------
+    model : VoxelMBB
+        The model, with the declared priors.
+    priors : tuple of Alternative
+        The priors.
+    seed : int
+        Seed of the draws.
+    """
+
+    def __init__(self, model: VoxelMBB, priors: tuple[Alternative, ...], seed: int) -> None:
+        self.model, self.priors, self.seed = model, priors, seed
+        self.varied = tuple(dict.fromkeys(n for prior in priors for n in prior.numbers))
+        self._compiled: CompiledPosterior | None = None
+
+    def draw(self, posterior: xr.DataTree, wanted: np.ndarray) -> Iterator[Refits]:
+        """Draw posteriors, some at a time.
+
+        Parameters
+        ----------
+        posterior : DataTree
+            Posterior of the declared prior, of some superpixels, in memory.
+        wanted : (prior, block) array of bool
+            Which posteriors to draw.
+
+        Yields
+        ------
+        Refits
+            Draws.
+        """
+        prior, block = np.nonzero(wanted)
+        if not len(prior):
+            return
+        rows = self._rows(posterior)
+        starts = self._starts(posterior, prior, block)
+        step = 1 if self.model.couples_superpixels else BATCH
+        for begin in range(0, len(prior), step):
+            jobs = slice(begin, begin + step)
+            target = self._target(rows, prior[jobs], block[jobs])
+            start = Proposal(starts.location[jobs], starts.factor[jobs])
+            yield self._draw(target, start, prior[jobs], block[jobs])
+
+    def declared_evidence(self, posterior: xr.DataTree, wanted: np.ndarray) -> np.ndarray:
+        """Return the log evidence of the declared prior, (block,), by a bridge to its draws.
+
+        Parameters
+        ----------
+        posterior : DataTree
+            Posterior of the declared prior, of some superpixels, in memory.
+        wanted : (block,) array of bool
+            Where it is wanted; NaN elsewhere.
+        """
+        found = np.full(len(wanted), np.nan)
+        if wanted.any():
+            blocks = np.flatnonzero(wanted)
+            target = self._target(self._rows(posterior), np.zeros_like(blocks), blocks)
+            if not self.model.couples_superpixels:
+                posterior = posterior.isel(superpixel=blocks)
+            lp = posterior["sample_stats"]["lp"].transpose("chain", "draw", ...).values
+            found[wanted] = _evidence(target, quantile_draws(posterior, target), lp)
+        return found
+
+    def _rows(self, posterior: xr.DataTree) -> xr.Dataset:
+        """Return the rows of data, and see to it that a function is compiled for them."""
+        lacking = [g for g in ("constant_data", "observed_data") if g not in posterior.children]
+        if lacking:
+            raise ResultError(
+                f"the posterior has no group {listing(lacking)}, of which other priors' posteriors "
+                "are drawn; give a posterior as sample returns it, or refit='none'"
+            )
+        rows = rows_of(posterior)
+        if self._compiled is None:
+            numbers = self._numbers(np.zeros(1, int))
+            one = {number: values[0] for number, values in numbers.items()}
+            self._compiled = CompiledPosterior(
+                self.model, with_numbers(rows, self.model, one), "quantile", self.varied
+            )
+        return rows
+
+    def _numbers(self, prior: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the value of every varied number, for some positions of priors."""
+        return {
+            number: np.array(
+                [
+                    self.priors[p].numbers.get(number, declared_number(self.model, number))
+                    for p in prior
+                ]
+            )
+            for number in self.varied
+        }
+
+    def _target(self, rows: xr.Dataset, prior: np.ndarray, block: np.ndarray) -> Target:
+        numbers = self._numbers(prior)
+        if self.model.couples_superpixels:
+            keys = [(0, 0, int(p)) for p in prior]
+            numbers = {number: values[0] for number, values in numbers.items()}
+        else:
+            superpixel = rows["superpixel"].values
+            keys = [(int(superpixel[b]), 0, int(p)) for p, b in zip(prior, block, strict=True)]
+            rows = rows.isel(superpixel=block)
+        seeds = [random_stream(self.seed, "draws", *key) for key in keys]
+        return Target(self._compiled, with_numbers(rows, self.model, numbers), seeds)
+
+    def _starts(self, posterior: xr.DataTree, prior: np.ndarray, block: np.ndarray) -> Proposal:
+        """Return where the posteriors are to be expected."""
+        draws = posterior["posterior"].to_dataset()
+        step = max(1, draws.sizes["chain"] * draws.sizes["draw"] // FOR_MOMENTS)
+        draws = draws.isel(draw=slice(None, None, step))
+        declared = self._coordinates(draws, {})
+        n_parameter = declared.shape[-1]
+        location = np.empty((len(prior), n_parameter))
+        factor = np.empty((len(prior), n_parameter, n_parameter))
+        for position in np.unique(prior):
+            jobs = prior == position
+            blocks = block[jobs]
+            if self.model.couples_superpixels:
+                here, old = draws, declared
+            else:
+                here, old = draws.isel(superpixel=blocks), declared[blocks]
+            new = self._coordinates(here, self.priors[position].numbers)
+            location[jobs], factor[jobs] = expected_moments(old, new)
+        return Proposal(location, factor)
+
+    def _coordinates(self, draws: xr.Dataset, numbers: dict[str, float]) -> np.ndarray:
+        """Return draws in prior quantiles, of other priors as well: (block, draw, parameter)."""
+        block = [] if self.model.couples_superpixels else ["superpixel"]
+        n_block = draws.sizes["superpixel"] if block else 1
+        n_draw = draws.sizes["chain"] * draws.sizes["draw"]
+        theta = np.empty((n_block, n_draw, self._compiled.n_parameter))
+        for slot in self._compiled.slots:
+            u = prior_quantiles(self.model, draws, slot.name, numbers)
+            rest = [dim for dim in slot.dims if dim not in block]
+            u = u.transpose(*block, "chain", "draw", *rest)
+            theta[..., slot.columns] = u.values.reshape(n_block, n_draw, -1)
+        return theta
+
+    def _draw(
+        self, target: Target, start: Proposal, prior: np.ndarray, block: np.ndarray
+    ) -> Refits:
+        """Draw the posteriors of one target."""
+        rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
+        sample = importance_sample(target.log_posterior, start, DRAWS, target.generators(), rounds)
+        # Later proposals may come to fit what they have seen, while a long tail stays unseen.
+        pareto_k = np.maximum(sample.pareto_k, sample.first_pareto_k)
+        ess, ln_evidence, theta = sample.ess.copy(), sample.ln_evidence.copy(), sample.theta.copy()
+        reliable = (pareto_k < RELIABLE_K) & (ess >= LEAST_ESS)
+        left = np.flatnonzero(~reliable)
+        if len(left):
+            rest = target.select(left)
+            scale = sample.proposal if rounds > 1 else start
+            chains = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale.select(left), rest)
+            by_block = chains.theta.transpose(2, 0, 1, 3).reshape(len(left), DRAWS, -1)
+            theta[left] = by_block
+            pareto_k[left] = np.nan
+            with np.errstate(divide="ignore", invalid="ignore"):
+                each = array_stats.ess(chains.theta, chain_axis=0, draw_axis=1)
+            ess[left] = np.min(each, axis=-1)
+            reliable[left] = (worst_rhat(chains.theta) < LARGEST_RHAT) & (ess[left] >= LEAST_ESS)
+            lp = rest.log_posterior(by_block, np.arange(len(left)))
+            lp = lp.T.reshape(*chains.theta.shape[:2], len(left))
+            ln_evidence[left] = _evidence(rest, chains.theta, lp)
+        natural, _ = self._compiled.natural(theta.transpose(1, 0, 2), target.data(slice(None)))
+        values = {
+            slot.name: natural[..., slot.columns].transpose(1, 2, 0)
+            for slot in self._compiled.slots
+        }
+        return Refits(prior, block, values, pareto_k, ess, ln_evidence, reliable)
+
+
+def expected_moments(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the posterior of another prior is to be expected, were all Gaussian.
+
+    Parameters
+    ----------
+    old, new : (block, draw, parameter) array
+        The same draws of a posterior, in quantiles of its own prior and of the other one.
+
+    Returns
+    -------
+    location : (block, parameter) array
+        Mean of the other prior's posterior, in that prior's quantiles.
+    factor : (block, parameter, parameter) array
+        Cholesky factor of its covariance.
+    """
+    mean = old.mean(axis=1, keepdims=True), new.mean(axis=1, keepdims=True)
+    away = old - mean[0], new - mean[1]
+    # The new coordinate as a linear function of the old one, of which the prior is N(0, 1).
+    slope = (away[0] * away[1]).sum(axis=1) / np.square(away[0]).sum(axis=1)
+    centre = mean[1][:, 0] - slope * mean[0][:, 0]
+    covariance = away[0].transpose(0, 2, 1) @ away[0] / (old.shape[1] - 1)
+    variance, axes = np.linalg.eigh(covariance)
+    along = (axes.transpose(0, 2, 1) @ mean[0].transpose(0, 2, 1))[..., 0]
+    # What the posterior is narrower than the prior, and where it is drawn to, are the data's.
+    narrow = variance < 1
+    precision = np.where(narrow, 1 / variance - 1, 0.0)
+    pull = np.where(narrow, along / variance, 0.0)
+    # To the data comes the new prior, which in the old coordinates is N(-centre, 1) / slope.
+    identity = np.eye(old.shape[2])
+    total = (axes * precision[:, None]) @ axes.transpose(0, 2, 1)
+    total += np.square(slope)[:, :, None] * identity
+    pulled = (axes @ pull[..., None])[..., 0] - slope * centre
+    covariance = np.linalg.inv(total)
+    location = (covariance @ pulled[..., None])[..., 0] * slope + centre
+    return location, np.linalg.cholesky(covariance) * slope[:, :, None]
+
+
+def _evidence(target: Target, theta: np.ndarray, lp: np.ndarray) -> np.ndarray:
+    """Return the log evidence (block,) of draws (chain, draw, block, parameter)."""
+    lp = lp.reshape(*theta.shape[:3])
+    return bridge_sample(target.log_posterior, theta, lp, target.generators()).ln_evidence
