@@ -13,6 +13,10 @@ from pymcdust.judge.stacking import stacking_weights
 #: Bins of the histograms of PIT.
 PIT_BINS = 20
 
+#: Blocks that are counted for each variant beforehand: weights stay near even until a variant is
+#: better by a few units of log score, less than which a superpixel cannot tell.
+PRIOR_COUNT = 1.0
+
 LONG_NAMES = {
     "ln_evidence": "log of the evidence",
     "ln_evidence_error": "standard error of the log of the evidence",
@@ -114,7 +118,7 @@ def all_variants(columns: Mapping[str, xr.Dataset], pixels: xr.Dataset) -> xr.Da
     result["probability"] = (result["ln_evidence"].dims, probability)
     result["probability"] = result["probability"].where(known)
     score = result["elpd_block"].transpose("superpixel", "block", "model").values
-    result["weight"] = (("model", "superpixel"), stacking_weights(score).T)
+    result["weight"] = (("model", "superpixel"), stacking_weights(score, PRIOR_COUNT).T)
     result["temperature_averaged"], result["temperature_averaged_sd"] = _averaged(result)
     used = pixels["valid"] if pixels["valid"].ndim == 2 else pixels["valid"].any("band")
     result["distance_edge"] = pixels["distance_edge"]
@@ -140,7 +144,7 @@ def over_the_sky(comparison: xr.Dataset) -> xr.Dataset:
     error = comparison["ln_evidence_error_sky"].fillna(error)
     elpd, elpd_error = total_and_error(comparison["elpd_block"], ["superpixel", "block"])
     score = comparison["elpd_block"].transpose("superpixel", "block", "model").values
-    weight = stacking_weights(score.reshape(-1, score.shape[2]))
+    weight = stacking_weights(score.reshape(-1, score.shape[2]), PRIOR_COUNT)
     result = comparison.drop_vars("ln_evidence_error_sky").assign(
         ln_evidence_sky=of_sky,
         ln_evidence_sky_error=error,

@@ -112,26 +112,27 @@ def report(
             f"{out} is a folder; give the name of a file, such as {out / 'report.html'}"
         )
     with staged(out.parent, [out.name], overwrite) as unfinished:
-        if compared:
-            with style.context(["default", STYLE]):
-                text = comparison_page(result, reference)
-            (unfinished / out.name).write_text(text, encoding="utf-8")
-            return out
-        posterior = result
-        if diagnosis is None:
-            diagnosis = diagnose(posterior, progress=progress)
-        subject = Subject(posterior, diagnosis, superpixel)
-        _check_superpixel(subject)
         # The figures look the same whatever the reader has set for their own.
         with style.context(["default", STYLE]):
-            sections = [section for make in SECTIONS if (section := make(subject)) is not None]
-        place = [section.anchor for section in sections].index("provenance")
-        sections[place:place] = more
-        version = posterior.attrs.get("pymcdust_version", "")
-        footer = f"Written by pymcdust{f'; drawn by its version {version}' if version else ''}."
-        text = page(title(subject), lead(subject), sections, footer)
+            if compared:
+                text = comparison_page(result, reference)
+            else:
+                if diagnosis is None:
+                    diagnosis = diagnose(result, progress=progress)
+                text = _posterior_page(Subject(result, diagnosis, superpixel), more)
         (unfinished / out.name).write_text(text, encoding="utf-8")
     return out
+
+
+def _posterior_page(subject: Subject, more: Sequence[Section]) -> str:
+    """Return the convergence report of a posterior."""
+    _check_superpixel(subject)
+    sections = [section for make in SECTIONS if (section := make(subject)) is not None]
+    place = [section.anchor for section in sections].index("provenance")
+    sections[place:place] = more
+    version = subject.posterior.attrs.get("pymcdust_version", "")
+    footer = f"Written by pymcdust{f'; drawn by its version {version}' if version else ''}."
+    return page(title(subject), lead(subject), sections, footer)
 
 
 def _is_tree(path: str | Path) -> bool:

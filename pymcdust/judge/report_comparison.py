@@ -15,7 +15,7 @@ from pymcdust.judge.preference import (
     summarise_variants,
     winner,
 )
-from pymcdust.judge.report_page import Section, gallery, numbers, page, paragraph, picture, table
+from pymcdust.judge.report_page import Section, numbers, page, paragraph, picture, table
 from pymcdust.judge.report_words import METHOD_NAMES, number, significant, tables_of_model
 
 #: A posterior predictive probability of a larger chi-square below this is a misfit.
@@ -149,7 +149,7 @@ def _variants(comparison: xr.Dataset, reference: str) -> Section:
         lines=True,
         wide=True,
     )
-    return Section("variants", "Which variant", body + gallery([picture_of]) + _caution(comparison))
+    return Section("variants", "Which variant", body + picture_of + _caution(comparison))
 
 
 def _caution(comparison: xr.Dataset) -> str:
@@ -173,43 +173,42 @@ def _sky(comparison: xr.Dataset, reference: str) -> Section | None:
     if comparison.sizes["superpixel"] == 1 or "superpixel_nside" not in comparison.attrs:
         return None
     name = _words(reference)
-    known = comparison["ln_evidence"].notnull().sum("model")
-    pictures = []
-    if bool((known > 1).any()):
-        pictures += [
-            picture(
-                figures.plot_winner(comparison),
-                "Map of the variant that each superpixel prefers.",
-                f"The variant whose posterior probability is at least {100 * DECIDED:.0f} %, all "
-                "being as likely beforehand.",
-            ),
-            picture(
-                figures.plot_bayes_factors(comparison, reference),
-                f"Maps of the log Bayes factors over {name}.",
-                f"Log Bayes factor of each variant over {name}: blue where it is preferred.",
-            ),
-        ]
-    pictures += [
-        picture(
-            figures.plot_elpd_differences(comparison, reference),
-            f"Maps of the ELPD less that of {name}.",
-            f"Expected log predictive density less that of {name}: blue where the variant predicts "
-            "better; striped where the difference is below two standard errors.",
-        ),
-        picture(
-            figures.plot_weights(comparison),
-            "Maps of the stacking weights.",
-            "Weights of the mixture of variants that predicts best in each superpixel. With few "
-            "blocks they are noisy.",
-        ),
-        picture(
-            figures.plot_averaged_temperature(comparison),
-            "Maps of the averaged temperature in each distance voxel.",
-            "Temperature averaged over the variants by these weights.",
+    body = ""
+    if bool((comparison["ln_evidence"].notnull().sum("model") > 1).any()):
+        body += picture(
+            figures.plot_winner(comparison),
+            "Map of the variant that each superpixel prefers.",
+            f"The variant whose posterior probability is at least {100 * DECIDED:.0f} %, all "
+            "being as likely beforehand.",
             wide=True,
-        ),
-    ]
-    return Section("sky", "Over the sky", gallery(pictures))
+        )
+        body += picture(
+            figures.plot_bayes_factors(comparison, reference),
+            f"Maps of the log Bayes factors over {name}.",
+            f"Log Bayes factor of each variant over {name}: blue where it is preferred.",
+            wide=True,
+        )
+    body += picture(
+        figures.plot_elpd_differences(comparison, reference),
+        f"Maps of the ELPD less that of {name}.",
+        f"Expected log predictive density less that of {name}: blue where the variant predicts "
+        "better; striped where the difference is below two standard errors.",
+        wide=True,
+    )
+    body += picture(
+        figures.plot_weights(comparison),
+        "Maps of the stacking weights.",
+        "Weights of the mixture of variants that predicts best in each superpixel; near even where "
+        "it cannot tell.",
+        wide=True,
+    )
+    body += picture(
+        figures.plot_averaged_temperature(comparison),
+        "Maps of the averaged temperature in each distance voxel.",
+        "Temperature averaged over the variants by these weights.",
+        wide=True,
+    )
+    return Section("sky", "Over the sky", body)
 
 
 def _places(comparison: xr.Dataset, reference: str) -> Section | None:
@@ -255,16 +254,14 @@ def _checks(comparison: xr.Dataset) -> Section:
         lines=True,
         wide=True,
     )
-    pictures = [pit]
+    body = pit
     if comparison.sizes["superpixel"] > 1 and "superpixel_nside" in comparison.attrs:
-        pictures.append(
-            picture(
-                figures.plot_residuals(comparison),
-                "Maps of the mean residual of each superpixel, by band.",
-                "Mean residual of the variant that predicts best, in units of sigma: what no "
-                "parameter of it could take up.",
-                wide=True,
-            )
+        body += picture(
+            figures.plot_residuals(comparison),
+            "Maps of the mean residual of each superpixel, by band.",
+            "Mean residual of the variant that predicts best, in units of sigma: what no "
+            "parameter of it could take up.",
+            wide=True,
         )
     bands = [str(band) for band in comparison["band"].values]
     misfit = comparison["chi2_p"].where(comparison["chi2_p"].notnull()) < MISFIT
@@ -275,7 +272,7 @@ def _checks(comparison: xr.Dataset) -> Section:
         ]
         for name in comparison["model"].values
     ]
-    body = gallery(pictures) + table(
+    body += table(
         f"Superpixels [%] whose chi-square is larger than {100 - 100 * MISFIT:g} % of what the "
         "posterior predicts.",
         ["variant", *(f"{band} GHz" for band in bands)],

@@ -9,7 +9,9 @@ TOLERANCE = 1e-3
 MAX_STEPS = 20_000
 
 
-def stacking_weights(log_score: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
+def stacking_weights(
+    log_score: np.ndarray, prior_count: float = 0.0, tolerance: float = TOLERANCE
+) -> np.ndarray:
     """Return the weights of models whose mixture has the highest log score.
 
     Many problems at once, by expectation maximisation from even weights: models that predict the
@@ -20,6 +22,11 @@ def stacking_weights(log_score: np.ndarray, tolerance: float = TOLERANCE) -> np.
     ----------
     log_score : (..., unit, model) array
         Log predictive density of every unit by every model. A unit of which one is NaN is left out.
+    prior_count : float, optional
+        Units that are counted for each model beforehand: a Dirichlet prior of the weights, whose
+        exponents are one larger. With 0 the weights are those of Yao et al. (2018), of which the
+        better of two models takes all, however little it is better by; with 1 weights stay near
+        even until a model is better by a few units of log score.
     tolerance : float, optional
         How far the log score, summed over the units, may be from the best.
 
@@ -31,37 +38,36 @@ def stacking_weights(log_score: np.ndarray, tolerance: float = TOLERANCE) -> np.
     References
     ----------
     Yao, Vehtari, Simpson & Gelman 2018, Bayesian Analysis 13, 917.
+    Yao, Pirš, Vehtari & Gelman 2022, Bayesian Analysis 17, 1043 (a prior of the weights).
 
     Examples
     --------
     >>> even, better = np.zeros((10, 2)), np.stack([np.zeros(10), np.ones(10)], axis=1)
     >>> stacking_weights(np.stack([even, better])).round(2).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
+    >>> stacking_weights(0.01 * better, prior_count=1).round(2).tolist()
+    [0.49, 0.51]
     """
     log_score = np.asarray(log_score, dtype=float)
     *shape, n_unit, n_model = log_score.shape
     flat = log_score.reshape(-1, n_unit, n_model)
     used = np.isfinite(flat).all(axis=2)
-    count = used.sum(axis=1)
     # Only ratios between models matter: those of the best have a density of one.
-    best = np.max(flat, axis=2, keepdims=True, initial=-np.inf, where=used[:, :, None])
-    density = np.exp(np.where(used[:, :, None], flat - np.where(used[:, :, None], best, 0.0), 0.0))
-    share = np.where(used, 1.0, 0.0) / np.maximum(count, 1)[:, None]
+    flat = np.where(used[:, :, None], flat, 0.0)
+    density = np.exp(flat - flat.max(axis=2, keepdims=True))
+    total = used.sum(axis=1) + prior_count * n_model
     weights = np.full((len(flat), n_model), 1 / n_model)
-    active = np.flatnonzero(count)
+    active = np.flatnonzero(used.any(axis=1))
     for _ in range(MAX_STEPS):
         if not len(active):
             break
-        slope = _slope(density[active], share[active], weights[active])
-        gap = count[active] * (slope.max(axis=1) - 1)
-        active, slope = active[gap > tolerance], slope[gap > tolerance]
-        weights[active] *= slope
-        weights[active] /= weights[active].sum(axis=1, keepdims=True)
-    weights[count == 0] = np.nan
+        old = weights[active]
+        mixture = (density[active] @ old[:, :, None])[..., 0]
+        slope = np.einsum("pu,pum->pm", used[active] / mixture, density[active])
+        with np.errstate(divide="ignore"):
+            gap = (slope + (prior_count / old if prior_count else 0.0)).max(axis=1) - total[active]
+        wanting = gap > tolerance
+        active, slope, old = active[wanting], slope[wanting], old[wanting]
+        weights[active] = (old * slope + prior_count) / total[active, None]
+    weights[~used.any(axis=1)] = np.nan
     return weights.reshape(*shape, n_model)
-
-
-def _slope(density: np.ndarray, share: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the derivative of the mean log score by each weight, (problem, model)."""
-    mixture = (density @ weights[:, :, None])[..., 0]
-    return np.einsum("pu,pum->pm", share / mixture, density)

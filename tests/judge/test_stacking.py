@@ -79,3 +79,24 @@ def test_units_without_a_score_are_left_out():
     weights = stacking_weights(masked)
     np.testing.assert_allclose(weights[0], stacking_weights(scores[0, :32]), rtol=1e-12)
     assert np.isnan(weights[1]).all()
+
+
+def test_a_prior_keeps_weights_near_even_until_the_data_tell():
+    better = np.stack([np.zeros(64), np.full(64, 0.1 / 64)], axis=1)
+    assert stacking_weights(better)[1] > 0.98
+    np.testing.assert_allclose(stacking_weights(better, prior_count=1), 0.5, atol=0.02)
+    strong = np.stack([np.zeros(64), np.full(64, 1.0)], axis=1)
+    assert stacking_weights(strong, prior_count=1)[1] > 0.95
+
+
+def test_a_prior_is_that_of_dirichlet():
+    """The weights maximise log score plus log prior, as a search over the triangle finds it."""
+    scores = np.random.default_rng(6).normal(size=(20, 3))
+    weights = stacking_weights(scores, prior_count=1, tolerance=1e-9)
+
+    def objective(w):
+        return log_score(w, scores) + np.log(w).sum()
+
+    grid = np.random.default_rng(7).dirichlet(np.ones(3), size=20_000)
+    assert objective(weights) > max(map(objective, grid)) - 1e-9
+    assert objective(weights) < max(map(objective, grid)) + 0.01
