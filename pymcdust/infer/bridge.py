@@ -62,7 +62,6 @@ def bridge_sample(
     lp: np.ndarray,
     rngs: Sequence[np.random.Generator],
     points: int = POINTS,
-    worth: np.ndarray | None = None,
 ) -> Bridge:
     """Estimate the evidence of every block from draws of its posterior.
 
@@ -80,9 +79,6 @@ def bridge_sample(
         One for each block.
     points : int, optional
         Points of the proposal for each half.
-    worth : (block,) array, optional
-        What each of the draws is worth besides their autocorrelation, from 0 to 1: those that are
-        resampled by weights repeat each other. By default 1.
 
     Returns
     -------
@@ -105,9 +101,8 @@ def bridge_sample(
         halves = [np.s_[:, : n_draw // 2], np.s_[:, n_draw // 2 :]]
     else:
         halves = [np.s_[: n_chain // 2], np.s_[n_chain // 2 :]]
-    worth = np.ones(len(rngs)) if worth is None else worth
     first, second = (
-        _bridge(log_posterior, theta[shaping], theta[bridged], lp[bridged], worth, rngs, points)
+        _bridge(log_posterior, theta[shaping], theta[bridged], lp[bridged], rngs, points)
         for shaping, bridged in (halves, halves[::-1])
     )
     error = np.hypot(first.error, second.error)
@@ -121,6 +116,36 @@ def bridge_sample(
         overlap=np.where(bridged, np.minimum(first.overlap, second.overlap), 0.0),
         pareto_k=np.maximum(first.pareto_k, second.pareto_k),
     )
+
+
+def shape_proposal(draws: np.ndarray) -> tuple[Proposal, np.ndarray]:
+    """Return a proposal with mean and covariance of draws.
+
+    Parameters
+    ----------
+    draws : (block, draw, parameter) array
+        Draws of a posterior.
+
+    Returns
+    -------
+    proposal : Proposal
+        The proposal.
+    usable : (block,) array of bool
+        Where the draws have a width in every direction; elsewhere the proposal says nothing.
+    """
+    location = draws.mean(axis=1)
+    away = draws - location[:, None]
+    covariance = away.transpose(0, 2, 1) @ away / (draws.shape[1] - 1)
+    usable = np.isfinite(covariance).all(axis=(1, 2))
+    covariance[~usable] = np.eye(draws.shape[2])
+    least = np.linalg.eigvalsh(covariance)[:, 0]
+    # Chains that stand still have no width in some direction, but for rounding.
+    flat = least <= 1e-12 * np.trace(covariance, axis1=1, axis2=2)
+    covariance[flat] = np.eye(draws.shape[2])
+    usable &= ~flat
+    return Proposal(
+        np.where(usable[:, None], location, 0.0), np.linalg.cholesky(covariance)
+    ), usable
 
 
 @dataclass(frozen=True)
@@ -138,13 +163,12 @@ def _bridge(
     shaping: np.ndarray,
     theta: np.ndarray,
     lp: np.ndarray,
-    worth: np.ndarray,
     rngs: Sequence[np.random.Generator],
     n_point: int,
 ) -> _Half:
     """Bridge draws of the posterior to a proposal that other draws shape."""
     n_block = len(rngs)
-    proposal, usable = _proposal(_by_block(shaping))
+    proposal, usable = shape_proposal(_by_block(shaping))
     points = proposal.draw(n_point, rngs)
     at_points = log_posterior(points, np.arange(n_block)) - proposal.log_density(points)
     # A point so far out that something overflows has no posterior.
@@ -153,7 +177,7 @@ def _bridge(
     usable &= np.isfinite(at_draws).all(axis=1) & np.isfinite(at_points).any(axis=1)
     at_draws[~usable], at_points[~usable] = 0.0, 0.0
 
-    log_share, log_rest = _log_shares(worth * _effective(at_draws, lp.shape), n_point)
+    log_share, log_rest = _log_shares(_effective(at_draws, lp.shape), n_point)
     ln_evidence, converged = _fixed_point(at_draws, at_points, log_share, log_rest)
     usable &= converged
     # Of the ratio of posterior to proposal, now that both are normalised, on either side.
@@ -161,7 +185,7 @@ def _bridge(
     of_draws = np.exp(-np.logaddexp(log_share + at_draws, log_rest))
     of_points = np.exp(at_points - np.logaddexp(log_share + at_points, log_rest))
     variance = _relative_variance(of_points) / n_point
-    variance += _relative_variance(of_draws) / (worth * _effective(of_draws, lp.shape))
+    variance += _relative_variance(of_draws) / _effective(of_draws, lp.shape)
     return _Half(
         ln_evidence,
         np.where(usable, np.sqrt(variance), np.inf),
@@ -173,23 +197,6 @@ def _bridge(
 def _by_block(values: np.ndarray) -> np.ndarray:
     """Put the draws of all chains in one row: (chain, draw, block, ...) to (block, draw, ...)."""
     return np.moveaxis(values.reshape(-1, *values.shape[2:]), 0, 1)
-
-
-def _proposal(draws: np.ndarray) -> tuple[Proposal, np.ndarray]:
-    """Shape a proposal by draws (block, draw, parameter); tell where their covariance serves."""
-    location = draws.mean(axis=1)
-    away = draws - location[:, None]
-    covariance = away.transpose(0, 2, 1) @ away / (draws.shape[1] - 1)
-    usable = np.isfinite(covariance).all(axis=(1, 2))
-    covariance[~usable] = np.eye(draws.shape[2])
-    least = np.linalg.eigvalsh(covariance)[:, 0]
-    # Chains that stand still have no width in some direction, but for rounding.
-    flat = least <= 1e-12 * np.trace(covariance, axis1=1, axis2=2)
-    covariance[flat] = np.eye(draws.shape[2])
-    usable &= ~flat
-    return Proposal(
-        np.where(usable[:, None], location, 0.0), np.linalg.cholesky(covariance)
-    ), usable
 
 
 def _log_shares(n_draw: np.ndarray, n_point: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ superpixels of eleven parameters they put ln Z too low, by up to 2 (IMH) and 8 (
 of it: see `_Kernel`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from numbers import Integral
@@ -106,7 +106,7 @@ class Smc:
             If the likelihood is finite nowhere in the prior, or in too small a part of it.
         """
         n_block, n_parameter = target.n_block, target.n_parameter
-        least = ceil(LEAST_PER_PARAMETER * n_parameter / self.threshold)
+        least = self.least_draws(n_parameter)
         if self.draws < least:
             raise ConfigurationError(
                 f"draws is {self.draws} with threshold={self.threshold}, for {n_parameter} "
@@ -121,11 +121,43 @@ class Smc:
             kernel = self._kernel(target, block)
             for chain in range(self.chains):
                 kernel.initialize(None, np.random.default_rng(child_seed(seed, chain)))
-                self._run(kernel, block)
+                for _ in self._stages(kernel, block):
+                    pass
                 theta[chain, :, block] = kernel.tempered_posterior
                 for name, value in kernel.sample_stats().items():
                     stats[name][chain, block] = value
         return Draws(theta, {name: (("chain", "block"), v) for name, v in stats.items()})
+
+    def least_draws(self, n_parameter: int) -> int:
+        """Return how many particles so many parameters of a block ask for."""
+        return ceil(LEAST_PER_PARAMETER * n_parameter / self.threshold)
+
+    def populations(
+        self, target: Target, block: int, rng: np.random.Generator
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield the populations of one chain in one block, from the prior to the posterior.
+
+        Parameters
+        ----------
+        target : Target
+            What is sampled.
+        block : int
+            Position of the block.
+        rng : numpy.random.Generator
+            Where chance comes from.
+
+        Yields
+        ------
+        beta : float
+            Inverse temperature of the stage, from 0 to 1.
+        theta : (particle, parameter) array
+            The particles.
+        """
+        kernel = self._kernel(target, block)
+        kernel.initialize(None, rng)
+        yield 0.0, kernel.tempered_posterior.copy()
+        for _ in self._stages(kernel, block):
+            yield kernel.beta, kernel.tempered_posterior.copy()
 
     def _kernel(self, target: Target, block: int) -> "_Kernel":
         one = np.array([block])
@@ -136,8 +168,8 @@ class Smc:
 
         return _Kernel(log_likelihood, target.n_parameter, self)
 
-    def _run(self, kernel: "_Kernel", block: int) -> None:
-        """Take a population from the prior to the posterior."""
+    def _stages(self, kernel: "_Kernel", block: int) -> Iterator[None]:
+        """Take a population from the prior to the posterior, with a stop after every stage."""
         finite = np.isfinite(kernel.likelihood_logp).sum()
         if finite * self.threshold < LEAST_PER_PARAMETER * kernel.n_parameter:
             raise ModelError(
@@ -155,6 +187,7 @@ class Smc:
                 )
             kernel.update_beta_and_weights()
             kernel.step()
+            yield
 
 
 class _Kernel(SMC_KERNEL):

@@ -5,7 +5,7 @@ power 1/T. A walker takes over the coordinates of a hotter one where both can be
 comes to maxima that it would not reach by itself (Vousden, Farr & Mandel 2016).
 
 The steps are those of ptemcee 1.0.0. What it cannot do on current NumPy, or only walker by walker,
-is done here: see `mended_sampler` and `_ensemble_class`.
+is done here: see `mended_sampler` and `ensemble_class`.
 """
 
 import warnings
@@ -192,7 +192,7 @@ class Ptemcee:
             value = target.log_likelihood(points[None], one)[0]
             return np.where(np.isfinite(value), value, -np.inf)
 
-        sampler = _ensemble_class()(
+        sampler = ensemble_class()(
             log_likelihood,
             nwalkers=self.walkers,
             dim=target.n_parameter,
@@ -308,7 +308,7 @@ def mended_sampler() -> type:
 
 
 @cache
-def _ensemble_class() -> type:
+def ensemble_class() -> type:
     """Return ptemcee's sampler with all walkers evaluated in one call.
 
     ptemcee maps a function over the walkers, by a pool if there is one, and collects numbers from
