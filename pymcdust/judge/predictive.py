@@ -5,11 +5,11 @@ and Computing 27, 1413) of a block of pixels, all bands together. In leave-one-o
 alone is withheld, in K-fold cross-validation a tenth of all blocks, of which the block is one. Both
 are got from the draws of the posterior of all data, weighted by one over the likelihood of what is
 withheld, with Pareto-smoothed weights (Vehtari et al. 2024, JMLR 25, 72). Where k-hat says that
-these cannot be relied on, draws of the posterior without the fold are added to them.
+these cannot be relied on, the predictive density of a block is found as a ratio of evidences.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,7 @@ from arviz_stats import ELPDData, ELPDDataLOO, ELPDDataLOOKFold
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.posterior import model_of
-from pymcdust.judge.crossvalidation import Redrawer
+from pymcdust.judge.crossvalidation import Evidences, Withheld
 from pymcdust.judge.pointwise import (
     check_same,
     log_likelihoods,
@@ -26,19 +26,9 @@ from pymcdust.judge.pointwise import (
     posterior_values,
     stored_log_likelihood,
 )
-from pymcdust.judge.withheld import (
-    Score,
-    largest_k,
-    leave_all_out,
-    leave_one_out,
-    log_mean,
-    pooled,
-)
+from pymcdust.judge.withheld import largest_k, leave_all_out, leave_one_out, log_mean
 from pymcdust.sky.blocks import PixelBlocks, fold_blocks, pixel_blocks
 from pymcdust.sky.morphology import random_stream
-
-#: Folds whose posteriors are drawn anew together.
-TOGETHER = 128
 
 #: Where withholding a block makes a smaller difference of elpd than this, the weights hardly vary,
 #: and k-hat, which has no scale, says nothing.
@@ -54,7 +44,8 @@ _LONG_NAMES = {
     "pareto_k_fold": "k-hat of the weights of the posterior's draws, the fold withheld",
     "reliable_loo": "whether elpd_loo can be relied on",
     "reliable_kfold": "whether elpd_kfold can be relied on",
-    "refitted": "whether the posterior without the fold was drawn anew",
+    "refitted": "whether elpd_kfold of the fold is a ratio of evidences",
+    "refitted_loo": "whether elpd_loo is a ratio of evidences",
     "fold": "fold of the block, -1 of blocks without data",
     "n_data": "valid data of the block, over all bands",
 }
@@ -84,25 +75,24 @@ def predict(
     folds : int, optional
         Number of folds.
     seed : int, optional
-        Seed of the folds, and of what is drawn anew. What comes of it for a superpixel depends on
+        Seed of the folds, and of the evidences. What comes of it for a superpixel depends on
         the superpixel's index; the folds do not depend on the model.
     compiled : CompiledPosterior, optional
         The model, compiled in quantile coordinates, for the chunks of a sky to share.
     refit : bool, optional
-        Draw anew where weights cannot be relied on.
+        Find evidences where weights cannot be relied on.
 
     Returns
     -------
     Dataset
         By superpixel and block, NaN where a block has no valid data: `elpd_loo`, `elpd_kfold` and
         `lpd` (of the posterior that has seen the block), each over all valid data of the block;
-        `pareto_k_loo`, of the weights of the posterior's own draws; `fold` (-1 without data) and
-        `n_data`; `reliable_loo` and `reliable_kfold`, which tell whether, in the end, there were
-        enough draws. By superpixel and fold, NaN where a superpixel has fewer folds:
-        `pareto_k_fold`, and `refitted`, whether the fold was drawn anew: where its k-hat, or that
-        of one of its blocks, is the attribute `largest_k` or more, unless withholding makes a
-        difference of less than `NEGLIGIBLE`. Where superpixels are coupled, a fold is withheld in
-        all of them at once.
+        `pareto_k_loo`, of the weights of the draws; `refitted_loo`, whether they were given up for
+        a ratio of evidences; `reliable_loo` and `reliable_kfold`, whether the score can be relied
+        on in the end; `fold` (-1 without data) and `n_data`. By superpixel and fold, NaN where a
+        superpixel has fewer folds: `pareto_k_fold` and `refitted`. Weights are given up where their
+        k-hat is the attribute `largest_k` or more, unless withholding makes a difference of less
+        than `NEGLIGIBLE`. Where superpixels are coupled, a fold is withheld in all of them at once.
 
     Raises
     ------
@@ -117,21 +107,16 @@ def predict(
     coupled = model_of(posterior).couples_superpixels
     stored = stored_log_likelihood(posterior)
     scores = _Scores.empty(fold, folds, largest_k(stored.shape[-1]))
-    redrawer = Redrawer(posterior, compiled)
     groups = [slice(s, s + 1) for s in range(len(fold))]
     if coupled:
         groups = [slice(0, len(fold))]
     likelihoods = log_likelihoods(posterior_values(posterior), sky, blocks)
-    unreliable: list[_Fold] = []
     for own, expected in zip(groups, stored.reshape(len(groups), -1), strict=True):
         log_likelihood = np.stack([next(likelihoods) for _ in fold[own]])
         check_same(log_likelihood.sum(axis=(0, 2)), expected)
-        unreliable += scores.weigh(own, log_likelihood)
-        if refit and (len(unreliable) >= TOGETHER or own is groups[-1]):
-            step = 1 if coupled else len(unreliable) or 1
-            for start in range(0, len(unreliable), step):
-                _redraw(scores, unreliable[start : start + step], redrawer, sky, blocks, seed)
-            unreliable = []
+        scores.weigh(own, log_likelihood)
+    if refit:
+        _refit(scores, groups, Evidences(posterior, sky, compiled), blocks, sky, seed)
     attrs = {"model": posterior.attrs["model"], "seed": seed, "draws": stored.shape[-1]}
     return scores.dataset(sky, blocks).assign_attrs(attrs)
 
@@ -209,15 +194,6 @@ def elpd_data(
     return ELPDDataLOO(**common, good_k=good_k, pareto_k=pareto_k)
 
 
-class _Fold(NamedTuple):
-    """A fold of some superpixels: one, or all that are coupled."""
-
-    own: slice
-    number: int
-    members: tuple[np.ndarray, np.ndarray]  # superpixels (from own.start) and blocks
-    log_likelihood: np.ndarray  # (member, draw)
-
-
 @dataclass
 class _Scores:
     """What `predict` returns, as far as it is known."""
@@ -230,6 +206,7 @@ class _Scores:
     pareto_k_loo: np.ndarray
     reliable_loo: np.ndarray
     reliable_kfold: np.ndarray
+    refitted_loo: np.ndarray
     pareto_k_fold: np.ndarray  # (superpixel, fold)
     refitted: np.ndarray
 
@@ -237,49 +214,41 @@ class _Scores:
     def empty(cls, fold: np.ndarray, n_fold: int, k: float) -> "_Scores":
         by_block, by_fold = fold.shape, (len(fold), n_fold)
         numbers = [np.full(by_block, np.nan) for _ in range(4)]
-        flags = [np.zeros(by_block, bool) for _ in range(2)]
+        flags = [np.zeros(by_block, bool) for _ in range(3)]
         return cls(fold, k, *numbers, *flags, np.full(by_fold, np.nan), np.zeros(by_fold, bool))
 
-    def weigh(self, own: slice, log_likelihood: np.ndarray) -> list[_Fold]:
-        """Score some superpixels by their draws (superpixel, draw, block), weighted.
-
-        Returns the folds of which some weights cannot be relied on.
-        """
-        by_block, unreliable = log_likelihood.transpose(0, 2, 1), []
-        for number in range(self.fold[own].max(initial=-1) + 1):
+    def weigh(self, own: slice, log_likelihood: np.ndarray) -> None:
+        """Score the blocks of some superpixels by their draws (superpixel, draw, block)."""
+        by_block = log_likelihood.transpose(0, 2, 1)
+        for number in self.folds(own):
             members = np.nonzero(self.fold[own] == number)
             of_block = by_block[members]
-            loo, fold = leave_one_out(of_block), leave_all_out(of_block)
-            self.lpd[own][members] = log_mean(of_block)
+            lpd, loo, fold = log_mean(of_block), leave_one_out(of_block), leave_all_out(of_block)
+            self.lpd[own][members] = lpd
+            self.elpd_loo[own][members], self.elpd_kfold[own][members] = loo.elpd, fold.elpd
             self.pareto_k_loo[own][members] = loo.pareto_k
             self.pareto_k_fold[own, number] = fold.pareto_k[0]
-            if not self._keep(own, members, loo, fold):
-                unreliable.append(_Fold(own, number, members, of_block))
-        return unreliable
+            small = lpd - loo.elpd < NEGLIGIBLE
+            self.reliable_loo[own][members] = (loo.pareto_k < self.largest_k) | small
+            small = np.all(lpd - fold.elpd < NEGLIGIBLE)
+            self.reliable_kfold[own][members] = (fold.pareto_k < self.largest_k) | small
 
-    def pool(self, fold: _Fold, log_likelihood: np.ndarray, reliable: bool) -> None:
-        """Score the blocks of a fold by draws with and without it (superpixel, draw, block)."""
-        unseen = log_likelihood.transpose(0, 2, 1)[fold.members]
-        self._keep(fold.own, fold.members, *pooled(fold.log_likelihood, unseen), reliable)
-        self.refitted[fold.own, fold.number] = True
+    def folds(self, own: slice) -> range:
+        """Return the folds of some superpixels."""
+        return range(self.fold[own].max(initial=-1) + 1)
 
-    def _keep(
-        self,
-        own: slice,
-        members: tuple[np.ndarray, ...],
-        loo: Score,
-        fold: Score,
-        reliable: bool = True,
-    ) -> bool:
-        """Keep the scores of the blocks of a fold, and tell whether all can be relied on."""
-        lpd = self.lpd[own][members]
-        good_loo, good_fold = (
-            reliable & ((score.pareto_k < self.largest_k) | (lpd - score.elpd < NEGLIGIBLE))
-            for score in (loo, fold)
-        )
-        self.elpd_loo[own][members], self.elpd_kfold[own][members] = loo.elpd, fold.elpd
-        self.reliable_loo[own][members], self.reliable_kfold[own][members] = good_loo, good_fold
-        return bool(good_loo.all() and good_fold.all())
+    def reliable(self, own: slice) -> dict[str, np.ndarray]:
+        """Return by criterion which blocks of some superpixels have scores to rely on."""
+        return {"loo": self.reliable_loo[own], "kfold": self.reliable_kfold[own]}
+
+    def replace(self, criterion: str, place: tuple[int, int], elpd: float, reliable: bool) -> None:
+        """Take another score of a block."""
+        if criterion == "loo":
+            self.elpd_loo[place], self.reliable_loo[place] = elpd, reliable
+            self.refitted_loo[place] = True
+        else:
+            self.elpd_kfold[place], self.reliable_kfold[place] = elpd, reliable
+            self.refitted[place[0], self.fold[place]] = True
 
     def dataset(self, sky: xr.Dataset, blocks: PixelBlocks) -> xr.Dataset:
         """Put the scores into a dataset."""
@@ -305,28 +274,46 @@ class _Scores:
         return result
 
 
-def _redraw(
+def _refit(
     scores: _Scores,
-    folds: list[_Fold],
-    redrawer: Redrawer,
-    sky: xr.Dataset,
+    groups: list[slice],
+    evidences: Evidences,
     blocks: PixelBlocks,
+    sky: xr.Dataset,
     seed: int,
 ) -> None:
-    """Draw from the posteriors without some folds, and score their blocks."""
-    positions = np.concatenate([np.arange(len(scores.fold))[fold.own] for fold in folds])
-    withheld = np.concatenate([scores.fold[fold.own] == fold.number for fold in folds])
-    whole = sky.isel(superpixel=positions)
-    withheld = xr.Variable(("superpixel", "pixel"), np.repeat(withheld, blocks.size, axis=1))
-    left = whole.assign(valid=whole.valid & ~withheld)
-    first = np.array([fold.own.start for fold in folds])
-    keys = sky.superpixel.values[first]
-    seeds = [
-        random_stream(seed, "folds", key, fold.number)
-        for key, fold in zip(keys, folds, strict=True)
-    ]
-    values, reliable = redrawer(left, first, seeds)
-    likelihoods = log_likelihoods(values, whole, blocks)
-    for fold, relied_on in zip(folds, reliable, strict=True):
-        log_likelihood = np.stack([next(likelihoods) for _ in scores.fold[fold.own]])
-        scores.pool(fold, log_likelihood, bool(relied_on))
+    """Score blocks by evidences where the weights of draws cannot be relied on.
+
+    The predictive density of a block is the evidence of what is seen and the block, over that of
+    what is seen.
+    """
+    wanted: dict[tuple[int, bytes], Withheld] = {}
+    scored = []
+    for own in groups:
+        fold = scores.fold[own]
+        for criterion, reliable in scores.reliable(own).items():
+            for superpixel, block in zip(*np.nonzero(~reliable & (fold >= 0)), strict=True):
+                chosen = np.zeros(fold.shape, dtype=bool)
+                chosen[superpixel, block] = True
+                hidden = chosen if criterion == "loo" else fold == fold[superpixel, block]
+                keys = []
+                for mask in (hidden & ~chosen, hidden):
+                    keys.append((own.start, mask.tobytes()))
+                    wanted[keys[-1]] = Withheld(own, np.repeat(mask, blocks.size, axis=1))
+                scored.append((criterion, own.start + superpixel, block, *keys))
+    if not wanted:
+        return
+    # Evidences of a superpixel share their random numbers, and with them most of their errors.
+    indices = [sky.superpixel.values[first] for first, _ in wanted]
+    found, good = evidences(
+        list(wanted.values()), [random_stream(seed, "folds", index, 0) for index in indices]
+    )
+    position = {key: number for number, key in enumerate(wanted)}
+    for criterion, superpixel, block, more, less in scored:
+        with_it, without = position[more], position[less]
+        scores.replace(
+            criterion,
+            (superpixel, block),
+            found[with_it] - found[without],
+            bool(good[with_it] and good[without]),
+        )
