@@ -1,12 +1,26 @@
 """Posteriors that keep the contract, of independent Gaussian draws, whichever method is said."""
 
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from pymcdust.judge import report_page
+from pymcdust.judge.comparison_part import PIT_BINS, over_the_sky
+from pymcdust.judge.report import report
+from pymcdust import build_sky, sample
 from pymcdust.modeling.gallery import resolve
+from pymcdust.physics.emission import emissivity
+from pymcdust.products import projection
+
+# For `pages`.
+sys.path.insert(0, str(Path(__file__).parent))
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 BANDS = ["217", "353", "545", "857", "2998"]
 
@@ -135,3 +149,143 @@ def posterior_of_noise(
 @pytest.fixture(scope="session")
 def make_posterior():
     return posterior_of_noise
+
+
+#: Variants of a comparison.
+VARIANTS = ("single_temperature", "temperature_per_voxel", "temperature_beta_per_voxel")
+
+
+def comparison_of_noise(superpixels=range(60), variants=VARIANTS, blocks=16, voxels=3, seed=1):
+    """Return a comparison of random numbers; the second variant is the best of most."""
+    rng = np.random.default_rng(seed)
+    superpixel = np.asarray(superpixels)
+    n, m = superpixel.size, len(variants)
+    better = np.zeros(m)
+    better[1] = 1.0
+    by_superpixel = ("model", "superpixel")
+    score = rng.normal(-20, 2, (1, n, blocks)) + rng.normal(0, 0.3, (m, n, blocks))
+    score += 0.2 * better[:, None, None]
+    evidence = rng.normal(-300, 5, (1, n)) + rng.normal(0, 3, (m, n)) + 4 * better[:, None]
+    probability = np.exp(evidence - evidence.max(axis=0))
+    weight = rng.dirichlet(np.ones(m), n).T
+    temperature = rng.normal(18, 2, (m, n, voxels))
+    dataset = xr.Dataset(
+        {
+            "ln_evidence": (by_superpixel, evidence),
+            "ln_evidence_error": (by_superpixel, np.full((m, n), 0.02)),
+            "ln_evidence_sky": ("model", np.full(m, np.nan)),
+            "ln_evidence_error_sky": ("model", np.full(m, np.nan)),
+            "evidence_method": (by_superpixel, rng.integers(0, 2, (m, n))),
+            "evidence_reliable": (by_superpixel, np.ones((m, n), bool)),
+            "probability": (by_superpixel, probability / probability.sum(axis=0)),
+            "elpd_block": ((*by_superpixel, "block"), score),
+            "elpd": (by_superpixel, score.sum(axis=2)),
+            "elpd_error": (by_superpixel, np.sqrt(blocks) * score.std(axis=2, ddof=1)),
+            "elpd_loo": (by_superpixel, score.sum(axis=2)),
+            "pareto_k": (by_superpixel, rng.uniform(0.1, 0.8, (m, n))),
+            "pareto_k_loo": (by_superpixel, rng.uniform(0.1, 0.8, (m, n))),
+            "n_refitted": (by_superpixel, rng.integers(0, 3, (m, n))),
+            "n_block": ("superpixel", np.full(n, blocks)),
+            "n_data": ("superpixel", np.full(n, blocks * 5)),
+            "weight": (by_superpixel, weight),
+            "temperature": ((*by_superpixel, "voxel"), temperature, {"prior_sd": 7.0}),
+            "temperature_sd": ((*by_superpixel, "voxel"), np.full((m, n, voxels), 1.0)),
+            "temperature_averaged": (
+                ("superpixel", "voxel"),
+                np.einsum("mn,mnv->nv", weight, temperature),
+            ),
+            "temperature_averaged_sd": (("superpixel", "voxel"), np.full((n, voxels), 1.5)),
+            "residual": ((*by_superpixel, "band"), rng.normal(0, 0.1, (m, n, 5))),
+            "chi2_p": ((*by_superpixel, "band"), rng.random((m, n, 5))),
+            "pit_count": (
+                (*by_superpixel, "band", "bin"),
+                rng.poisson(blocks / PIT_BINS, (m, n, 5, PIT_BINS)),
+            ),
+            "column": ("superpixel", rng.lognormal(-1, 1, n)),
+            "distance_edge": ("voxel_edge", np.linspace(0, 3, voxels + 1)),
+        },
+        {
+            "model": list(variants),
+            "superpixel": superpixel,
+            "band": BANDS,
+            "voxel": np.arange(voxels),
+        },
+        {
+            "superpixel_nside": 4,
+            "nside": 16,
+            "block": 1,
+            "folds": 10,
+            "seed": 0,
+            "evidence": "auto",
+            "models": json.dumps({name: resolve(name).to_dict() for name in variants}),
+            "methods": json.dumps(dict.fromkeys(variants, "nuts")),
+            "pymcdust_version": "0.1.0",
+        },
+    )
+    flags = {"flag_values": [0, 1], "flag_meanings": "importance bridge"}
+    dataset["evidence_method"].attrs = flags
+    return over_the_sky(dataset)
+
+
+@pytest.fixture(scope="session")
+def make_comparison():
+    return comparison_of_noise
+
+
+@pytest.fixture
+def small_images(monkeypatch):
+    monkeypatch.setattr(projection, "RESOLUTION", 100)
+    monkeypatch.setattr(report_page, "DOTS_PER_INCH", 40)
+
+
+@pytest.fixture
+def write(tmp_path, small_images):
+    """Return the text of a report, after a look at its structure."""
+    from pages import check
+
+    def written(result, **options):
+        out = report(result, tmp_path / "report.html", overwrite=True, **options)
+        text = out.read_text(encoding="utf-8")
+        check(text)
+        return text
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def browser():
+    found = [path for name in BROWSERS if (path := shutil.which(name))]
+    if not found:
+        pytest.skip(f"none of the browsers {', '.join(BROWSERS)} is on PATH")
+    return found[0]
+
+
+def sky_with_little_dust(n_superpixel=3, seed=3):
+    """Return a sky whose voxels hold much dust, none, and a little."""
+    rng = np.random.default_rng(seed)
+    frequency = np.array([217.0, 353.0, 545.0, 857.0, 2998.0])
+    noise = np.array([0.5, 3.0, 9.0, 25.0, 30.0])
+    reddening = rng.lognormal(-1.0, 1.0, (n_superpixel, 16, 3)) * np.array([1.0, 0.0, 0.1])
+    glow = emissivity(frequency, np.array([[19.0], [18.0], [17.0]]), 1.6, 1e-4)
+    emission = reddening @ glow + noise * rng.standard_normal((n_superpixel, 16, 5))
+    return build_sky(
+        reddening,
+        emission,
+        noise,
+        (0.0, 0.3, 1.0, 3.0),
+        np.arange(n_superpixel) + 40,
+        nside=64,
+        superpixel_nside=16,
+        reddening_unit="bayestar2019",
+    )
+
+
+@pytest.fixture(scope="session")
+def thin_sky():
+    return sky_with_little_dust()
+
+
+@pytest.fixture(scope="session")
+def thin_posterior(thin_sky):
+    """Draws of the paper's model for `thin_sky`, by importance sampling."""
+    return sample("temperature_per_voxel", thin_sky, method="laplace", draws=1000, chains=4)

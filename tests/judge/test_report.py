@@ -1,117 +1,22 @@
-import base64
-import json
-import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
-from io import BytesIO
-from xml.etree import ElementTree
-
 import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.image import imread
+from pages import alts, cells, check, check_in_browser, sections
 
 from pymcdust.errors import ConfigurationError, FileFormatError, ResultError
-from pymcdust.judge import report_closeup, report_page
+from pymcdust.judge import report_closeup
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.report import report
 from pymcdust.judge.report_page import Section, page, paragraph, picture, table
-from pymcdust.products import projection
 
-#: Elements of HTML that have no end.
-VOID = {"meta", "link", "img"}
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-class Outline(HTMLParser):
-    """What is in a page: elements, their attributes, text; and whether they are nested well."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.faults, self.elements, self.text = [], [], [], {}
-        self.feed(text)
-        self.close()
-        self.faults += [f"<{tag}> is not closed" for tag in self.open]
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(f"</{tag}> closes something else")
-
-    def handle_data(self, data):
-        for tag in set(self.open):
-            self.text[tag] = self.text.get(tag, "") + data
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.elements if name == tag]
+pytestmark = pytest.mark.usefixtures("small_images")
 
 
 @pytest.fixture(autouse=True)
-def few_and_small_images(monkeypatch):
+def few_plots(monkeypatch):
     monkeypatch.setattr(report_closeup, "MOST_TRACED", 2)
-    monkeypatch.setattr(projection, "RESOLUTION", 100)
-    monkeypatch.setattr(report_page, "DOTS_PER_INCH", 40)
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Return the text of the report of a posterior, after a look at its structure."""
-
-    def written(posterior, **options):
-        out = report(posterior, tmp_path / "report.html", overwrite=True, **options)
-        text = out.read_text(encoding="utf-8")
-        check(text)
-        return text
-
-    return written
-
-
-def check(text):
-    """Whatever is reported, the page is whole, needs nothing else, and can be read by all."""
-    outline = Outline(text)
-    assert text.startswith("<!DOCTYPE html>")
-    assert not outline.faults
-    assert outline.all("html") == [{"lang": "en"}]
-    assert len(outline.text["title"]) > 10
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in outline.all(
-        "meta"
-    )
-    assert not outline.all("script")
-    addresses = [
-        value
-        for _, attrs in outline.elements
-        for key, value in attrs.items()
-        if key in ("src", "href", "srcset", "data", "action")
-    ]
-    assert all(address.startswith(("data:", "#")) for address in addresses)
-    assert not re.search(r"url\(|@import|https?://", text)
-    ids = [attrs["id"] for _, attrs in outline.elements if "id" in attrs]
-    assert len(ids) == len(set(ids))
-    assert {link["href"][1:] for link in outline.all("a")} <= set(ids)
-    assert len(outline.all("figure")) == len(outline.all("img")) == text.count("<figcaption>")
-    for image in outline.all("img"):
-        assert len(image["alt"]) > 15
-        kind, data = image["src"].split(";base64,")
-        if kind == "data:image/png":
-            assert imread(BytesIO(base64.b64decode(data))).ndim == 3
-        else:
-            ElementTree.fromstring(base64.b64decode(data))
-    for number in range(text.count("<table>")):
-        one = Outline(text.split("<table>")[number + 1].split("</table>")[0])
-        heads = [head for head in one.all("th") if head["scope"] == "col"]
-        rows = text.split("<table>")[number + 1].split("<tbody>")[1].split("</table>")[0]
-        for row in rows.split("<tr")[1:]:
-            assert row.count("<td") + row.count("<th") == len(heads)
-    assert text.count("<caption>") == text.count('class="scroll"') == text.count("<table>")
-    assert "nan" not in re.sub(r"data:[^\"]*", "", text).replace("NaN", "").split()
 
 
 def draws_of(posterior, name):
@@ -120,21 +25,6 @@ def draws_of(posterior, name):
 
 def stats_of(posterior, name):
     return posterior["sample_stats"][name].values
-
-
-def sections(text):
-    return [attrs["id"] for attrs in Outline(text).all("section")]
-
-
-def alts(text):
-    return [image["alt"] for image in Outline(text).all("img")]
-
-
-def cells(text, table_number):
-    """Return the rows of a table as lists of text."""
-    body = text.split("<tbody>")[table_number + 1].split("</tbody>")[0]
-    rows = re.findall(r"<tr.*?</tr>", body)
-    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
 
 
 def test_one_superpixel_that_passed(make_posterior, write):
@@ -441,63 +331,10 @@ def test_the_check_sees_what_is_wrong():
             check(page("A title of a page", "", [Section("s", "S", bad)], ""))
 
 
-PHONE = """<!DOCTYPE html><body><iframe id="phone" style="width:390px;height:800px"></iframe>
-<pre id="said"></pre><script>
-const phone = document.getElementById("phone");
-phone.srcdoc = new TextDecoder().decode(Uint8Array.from(atob("PAGE"), c => c.charCodeAt(0)));
-phone.onload = () => {
-  const page = phone.contentDocument, view = phone.contentWindow;
-  const images = [...page.images];
-  document.getElementById("said").textContent = JSON.stringify({
-    width: view.innerWidth,
-    overflow: page.documentElement.scrollWidth - view.innerWidth,
-    images: images.length,
-    broken: images.filter(image => !image.naturalWidth).length,
-    requests: view.performance.getEntriesByType("resource")
-      .map(entry => entry.name).filter(name => !name.startsWith("data:")),
-    font: view.getComputedStyle(page.body).fontSize,
-  });
-};
-</script></body>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = [path for name in BROWSERS if (path := shutil.which(name))]
-    if not found:
-        pytest.skip(f"none of the browsers {', '.join(BROWSERS)} is on PATH")
-    return found[0]
-
-
-def browse(browser, page, folder):
-    """Return the document that a headless browser makes of a page, and what it complains of."""
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command += ["--disable-sync", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run(
-        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    return done.stdout, said
-
-
 @pytest.mark.parametrize("method", ["nuts", "laplace"])
 def test_in_a_browser_as_wide_as_a_phone(make_posterior, browser, tmp_path, method):
     posterior = make_posterior(method, range(40, 60), draws=400 if method == "nuts" else 2000)
     draws_of(posterior, "temperature")[0, :, 7, 1] += 2.0
     posterior.attrs["files"] = 40 * "averylongnamewithoutanyspace"
     out = report(posterior, tmp_path / "report.html")
-    _, said = browse(browser, out, tmp_path)
-    assert not said
-    phone = tmp_path / "phone.html"
-    phone.write_text(PHONE.replace("PAGE", base64.b64encode(out.read_bytes()).decode()))
-    dom, said = browse(browser, phone, tmp_path)
-    assert not said
-    found = json.loads(re.search(r'<pre id="said">(.*?)</pre>', dom).group(1))
-    assert found["width"] == 390
-    assert found["overflow"] <= 0
-    assert found["images"] == out.read_text().count("<img ") > 5
-    assert found["broken"] == 0
-    assert found["requests"] == []
-    assert found["font"] == "16px"
+    check_in_browser(browser, out, tmp_path)
