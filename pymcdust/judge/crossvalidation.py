@@ -20,8 +20,8 @@ from pymcdust.infer.target import Target
 from pymcdust.sky.compression import compress
 
 #: Twice the independent draws that the points of a good proposal are worth: the evidence is then
-#: known to one or two hundredths.
-DRAWS = 4000
+#: known to two or three hundredths.
+DRAWS = 2000
 
 #: Largest standard error of the log of an evidence that is relied on.
 LARGEST_ERROR = 0.1
