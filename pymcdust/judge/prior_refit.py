@@ -36,6 +36,9 @@ LEAST_ESS = 400
 #: Posteriors that are drawn together.
 BATCH = 128
 
+#: Quantiles of a prior, in standard deviations, that are as good as infinite.
+FAR = 20.0
+
 #: Draws of the declared prior's posterior that tell its mean and covariance.
 FOR_MOMENTS = 500
 
@@ -200,7 +203,8 @@ class Refitter:
         n_draw = draws.sizes["chain"] * draws.sizes["draw"]
         theta = np.empty((n_block, n_draw, self._compiled.n_parameter))
         for slot in self._compiled.slots:
-            u = prior_quantiles(self.model, draws, slot.name, numbers)
+            # Where another prior has next to nothing its quantiles run out of digits.
+            u = prior_quantiles(self.model, draws, slot.name, numbers).clip(-FAR, FAR)
             rest = [dim for dim in slot.dims if dim not in block]
             u = u.transpose(*block, "chain", "draw", *rest)
             theta[..., slot.columns] = u.values.reshape(n_block, n_draw, -1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pymc.dims as pmd
 import xarray as xr
 from pymc_extras.deserialize import deserialize
 from pymc_extras.prior import Prior, UnsupportedDistributionError
@@ -125,12 +126,14 @@ class Parameter:
             Name of the variable.
         numbers : mapping, optional
             Tensors that take the place of numbers of the prior, such as ``"temperature.mu"``, or of
-            a prior in its hierarchy, such as ``"temperature_mu.sigma"``.
+            a prior in its hierarchy, such as ``"temperature_mu.sigma"``. The variable then has no
+            transform, and is centred.
         """
         if not self.free:
             return self.prior
+        if numbers:
+            return _untransformed(self.prior, name, self.dims, numbers)
         prior = deepcopy(self.prior)
-        _put_numbers(prior, name, numbers or {})
         prior.dims = self.dims
         try:
             variable = prior.create_variable(name, xdist=True)
@@ -220,12 +223,21 @@ def _array_dims(value: Any, dims: tuple[str, ...]) -> tuple[str, ...]:
     return dims[len(dims) - rank :] if rank else ()
 
 
-def _put_numbers(prior: Prior, name: str, numbers: Mapping[str, Any]) -> None:
-    for key, value in prior.parameters.items():
-        if isinstance(value, Prior):
-            _put_numbers(value, f"{name}_{key}", numbers)
-        else:
-            prior.parameters[key] = numbers.get(f"{name}.{key}", value)
+def _untransformed(
+    prior: Prior, name: str, dims: tuple[str, ...], numbers: Mapping[str, Any]
+) -> Any:
+    """Create a variable without a transform, which would need bounds that are plain numbers."""
+    own = {
+        key: _untransformed(value, f"{name}_{key}", value.dims or (), numbers)
+        if isinstance(value, Prior)
+        # PyTensor would keep a plain number in single precision.
+        else numbers.get(
+            f"{name}.{key}", named(value, dims) if np.ndim(value) else np.float64(value)
+        )
+        for key, value in prior.parameters.items()
+    }
+    distribution = getattr(pmd, prior.distribution)
+    return distribution(name, **own, dims=dims, default_transform=None)
 
 
 def _centred(prior: Prior) -> Prior:

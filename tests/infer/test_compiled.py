@@ -1,6 +1,7 @@
 """The log posterior and its derivatives against the paper's appendix, scipy and differences."""
 
 import numpy as np
+import pymc as pm
 import pytest
 import xarray as xr
 from scipy import stats
@@ -8,9 +9,12 @@ from scipy import stats
 from pymcdust import Prior, fixed, models, over_sky, per_superpixel, per_voxel
 from pymcdust.errors import ModelError
 from pymcdust.infer.compiled import CompiledPosterior
+from pymcdust.infer.graph import DATA, whitened_model
+from pymcdust.infer.priors import with_numbers
+from pymcdust.infer.target import Target
 from pymcdust.modeling.gallery import resolve
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
-from pymcdust.sky.compression import as_rows, compress
+from pymcdust.sky.compression import as_rows, compress, likelihood_constant
 
 GALLERY = tuple(models.available())
 #: Those whose priors are no more than numbers: the paper's equations hold for them.
@@ -306,6 +310,145 @@ def test_superpixels_do_not_feel_one_another(compiled, sky):
     alone = posterior(theta[[2]], posterior.select(rows, np.array([2])))
     np.testing.assert_allclose(whole.log_posterior[2], alone.log_posterior[0], rtol=1e-13)
     np.testing.assert_allclose(whole.hessian[2], alone.hessian[0], rtol=1e-12)
+
+
+# Numbers of priors as data
+
+
+def all_free(temperature=(18.1, 9.0, 5.0, 100.0), upper=3.0, rho=(-9.2, 1.0), scatter=2.0):
+    """Return a model of bounded, log-normal and normal priors with some numbers."""
+    named = dict(zip(("mu", "sigma", "lower", "upper"), temperature, strict=True))
+    return TemperaturePerVoxel(
+        temperature=per_voxel(Prior("TruncatedNormal", **named), unit="K"),
+        beta=per_superpixel(
+            Prior("TruncatedNormal", mu=1.6, sigma=0.3, lower=1.0, upper=upper),
+        ),
+        rho=per_superpixel(Prior("LogNormal", mu=rho[0], sigma=rho[1]), unit="mag-1"),
+        offset=per_superpixel(Prior("Normal", mu=0.0, sigma=scatter), unit="MJy/sr"),
+    )
+
+
+#: What the two superpixels of a batch believe.
+BELIEFS = (
+    {"temperature": (15.0, 3.0, 2.0, 60.0), "upper": 2.5, "rho": (-9.5, 0.4), "scatter": 0.7},
+    {"temperature": (40.0, 12.0, 8.0, 35.0), "upper": 4.0, "rho": (-8.0, 2.0), "scatter": 5.0},
+)
+
+#: The same as numbers of priors.
+NUMBERS = {
+    "temperature.mu": [15.0, 40.0],
+    "temperature.sigma": [3.0, 12.0],
+    "temperature.lower": [2.0, 8.0],
+    "temperature.upper": [60.0, 35.0],
+    "beta.upper": [2.5, 4.0],
+    "rho.mu": [-9.5, -8.0],
+    "rho.sigma": [0.4, 2.0],
+    "offset.sigma": [0.7, 5.0],
+}
+
+
+@pytest.fixture(scope="module")
+def varied(sky_of):
+    """One posterior for all numbers, and its rows: the same superpixel twice."""
+    rows = compress(sky_of(n_superpixel=1)).isel(superpixel=[0, 0])
+    rows = with_numbers(rows, all_free(), NUMBERS)
+    return CompiledPosterior(all_free(), rows, "quantile", tuple(NUMBERS)), rows
+
+
+def test_varied_numbers_give_what_declared_ones_give(varied, compiled):
+    posterior, rows = varied
+    assert posterior.data_names[:5] == DATA
+    assert posterior.data_names[5:7] == ("temperature_mu", "temperature_sigma")
+    theta = 0.4 * np.random.default_rng(3).normal(size=(2, posterior.n_parameter))
+    data = posterior.select(rows, slice(None))
+    found = posterior(theta, data)
+    natural, log_prior = posterior.natural(theta[None], data)
+    target = Target(posterior, rows, [np.random.SeedSequence(0)] * 2)
+    for position, belief in enumerate(BELIEFS):
+        witness = compiled(all_free(**belief), rows.isel(superpixel=[0]), "quantile")
+        block = theta[[position]]
+        expected = witness(block, witness.select(rows.isel(superpixel=[0]), slice(None)))
+        for name in ("log_prior", "log_likelihood", "natural", "slope", "curvature"):
+            ours, theirs = getattr(found, name)[position], getattr(expected, name)[0]
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, err_msg=name)
+        for name in ("gradient", "hessian"):
+            ours, theirs = getattr(found, name)[position], getattr(expected, name)[0]
+            atol = 1e-9 * np.abs(theirs).max()
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=atol, err_msg=name)
+        theirs = witness.natural(block[None])
+        np.testing.assert_allclose(natural[0, position], theirs[0][0, 0], rtol=1e-9)
+        np.testing.assert_allclose(log_prior[0, position], theirs[1][0, 0], rtol=1e-9)
+        # Blocks take their own numbers with them.
+        points = block[:, None]
+        alone = target.log_likelihood(points, np.array([position]))
+        other = target.select(np.array([position])).log_likelihood(points, np.array([0]))
+        np.testing.assert_allclose(alone, other, rtol=1e-12)
+        expected = found.log_likelihood[position] + likelihood_constant(rows)[position]
+        np.testing.assert_allclose(alone[0, 0], expected, rtol=1e-12)
+
+
+def test_the_model_for_nuts_takes_varied_numbers_as_data(varied):
+    posterior, rows = varied
+    model = whitened_model(posterior._graph)
+    logp = model.compile_logp(mode="FAST_COMPILE")
+    z = 0.4 * np.random.default_rng(4).normal(size=posterior.n_parameter)
+    for position in range(2):
+        data = posterior.select(rows, np.array([position]))
+        pm.set_data(dict(zip(posterior.data_names, data, strict=True)), model=model)
+        expected = posterior(z[None], data).log_posterior[0]
+        np.testing.assert_allclose(logp({"z": z}), expected, rtol=1e-10)
+
+
+def test_varied_numbers_of_every_distribution_give_its_quantiles(sky):
+    model = TemperaturePerVoxel(
+        temperature=per_voxel(Prior("Uniform", lower=5.0, upper=100.0), unit="K"),
+        beta=per_superpixel(Prior("HalfNormal", sigma=2.0)),
+        rho=per_superpixel(Prior("Exponential", lam=1e4), unit="mag-1"),
+    )
+    numbers = {
+        "temperature.lower": [4.0, 10.0, 12.0],
+        "temperature.upper": [40.0, 50.0, 30.0],
+        "beta.sigma": [1.0, 2.0, 3.0],
+        "rho.lam": [1e4, 2e4, 5e3],
+    }
+    rows = with_numbers(compress(sky), model, numbers)
+    posterior = CompiledPosterior(model, rows, "quantile", tuple(numbers))
+    u = np.random.default_rng(5).normal(size=(4, 3, posterior.n_parameter))
+    natural, log_prior = posterior.natural(u, posterior.select(rows, slice(None)))
+    lower, upper, sigma, lam = map(np.array, numbers.values())
+    laws = {
+        "temperature": stats.uniform(lower[:, None], (upper - lower)[:, None]),
+        "beta": stats.halfnorm(scale=sigma[:, None]),
+        "rho": stats.expon(scale=1 / lam[:, None]),
+    }
+    for number, slot in enumerate(posterior.slots):
+        law, x = laws[slot.name], natural[..., slot.columns]
+        np.testing.assert_allclose(x, law.ppf(stats.norm.cdf(u[..., slot.columns])), rtol=1e-9)
+        np.testing.assert_allclose(log_prior[..., number], law.logpdf(x).sum(-1), rtol=1e-9)
+
+
+def test_a_coupled_sky_has_one_number_for_all(compiled, sky):
+    model = resolve("hierarchical_temperature")
+    numbers = {"temperature_mu.sigma": 1.0, "temperature.upper": 60.0}
+    rows = with_numbers(compress(sky), model, numbers)
+    assert rows["temperature_mu_sigma"].dims == ()
+    posterior = CompiledPosterior(model, rows, "quantile", tuple(numbers))
+    told = model.to_dict()
+    told["parameters"]["temperature"]["prior"]["kwargs"]["upper"] = 60.0
+    told["parameters"]["temperature"]["prior"]["kwargs"]["mu"]["kwargs"]["sigma"] = 1.0
+    witness = CompiledPosterior(type(model).from_dict(told), rows, "quantile")
+    points = np.random.default_rng(6).normal(size=(4, 1, posterior.n_parameter))
+    data = posterior.select(rows, slice(None))
+    for ours, theirs in zip(posterior.natural(points, data), witness.natural(points), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+def test_numbers_that_cannot_be_data_are_refused(sky):
+    rows = compress(sky)
+    with pytest.raises(ModelError, match=r"allowed are quantile coordinates"):
+        CompiledPosterior(all_free(), rows, varied=("temperature.mu",))
+    with pytest.raises(ModelError, match=r"the rows lack rho_mu"):
+        CompiledPosterior(all_free(), rows, "quantile", ("rho.mu",))
 
 
 # Layout and errors

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pymcdust import build_sky, sample
 from pymcdust.judge import report_page
 from pymcdust.judge.comparison_part import PIT_BINS, over_the_sky
 from pymcdust.judge.report import report
-from pymcdust import build_sky, sample
 from pymcdust.modeling.gallery import resolve
 from pymcdust.physics.emission import emissivity
 from pymcdust.products import projection

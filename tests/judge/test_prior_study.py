@@ -6,10 +6,14 @@ import xarray as xr
 from scipy import stats
 from scipy.integrate import quad
 
-from pymcdust import Prior, fixed, per_voxel
+from pymcdust import Prior, fixed, over_sky, per_voxel, sample
 from pymcdust.errors import ConfigurationError, ModelError, ResultError
+from pymcdust.infer import compiled as compiled_module
+from pymcdust.judge import prior_study
+from pymcdust.judge.prior_refit import expected_moments
 from pymcdust.judge.prior_study import HOW, PriorStudy
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
+from pymcdust.sky.store import open_tree, write_store
 
 #: The posterior of each temperature in `make_posterior`.
 POSTERIOR = stats.norm(18.0, 2.0)
@@ -122,6 +126,138 @@ def test_hyperparameters_are_varied_by_their_own_priors(make_posterior):
     assert result.temperature_mu_sigma.values.tolist() == [3, 3, 1]
 
 
+# Drawn anew
+
+
+def brute_force(sky, **numbers):
+    """Draw the posterior of the model declared with other numbers, compiled for itself."""
+    prior = {"mu": 18.1, "sigma": 9.0, "lower": 5.0, "upper": 100.0} | numbers
+    model = TemperaturePerVoxel(temperature=per_voxel(Prior("TruncatedNormal", **prior), unit="K"))
+    return sample(model, sky, method="laplace", draws=1000, chains=4, seed=9)
+
+
+def assert_same(result, posterior, name="temperature"):
+    """Compare one prior's numbers with draws that owe nothing to them."""
+    draws = posterior["posterior"][name]
+    worth = np.minimum(result.ess, posterior["sample_stats"]["importance_ess"])
+    error = 4 * draws.std(("chain", "draw")) * np.sqrt(2 / worth)
+    off = abs(result[f"{name}_mean"] - draws.mean(("chain", "draw")))
+    assert (off < error).all(), (off / error).values
+    np.testing.assert_allclose(result[f"{name}_sd"], draws.std(("chain", "draw")), rtol=0.12)
+    low, high = draws.quantile([0.055, 0.945], ("chain", "draw")).values
+    spread = (result[f"{name}_high"] - result[f"{name}_low"]).values
+    assert (abs(result[f"{name}_low"] - low) < 0.1 * spread).all()
+    assert (abs(result[f"{name}_high"] - high) < 0.1 * spread).all()
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    """Count what is compiled while this module's studies run."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def refitted(thin_posterior, compilations):
+    """A study with a prior that weights reach, and two that they do not; drawn in three parts."""
+    study = PriorStudy(
+        "temperature_per_voxel", temperature={"mu": [20], "sigma": [1], "lower": [2]}
+    )
+    function = compiled_module.pytensor.function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prior_study, "LARGEST_CHUNK", 4 * 4000)
+        patch.setattr(
+            compiled_module.pytensor,
+            "function",
+            lambda *a, **k: compilations.append(1) or function(*a, **k),
+        )
+        steps = []
+        result = study.run(thin_posterior, progress=lambda *step: steps.append(step))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    return result
+
+
+def test_only_what_weights_do_not_reach_is_drawn_anew(refitted):
+    how = [HOW[value] for value in refitted.how.max("superpixel").values]
+    assert how == ["declared", "reweighted", "refitted", "refitted"]
+    assert (refitted.how == refitted.how.max("superpixel")).all()
+    assert refitted.reliable.all()
+
+
+def test_other_priors_are_compiled_once(refitted, compilations):
+    # The likelihood at many points, and the natural parameters; for three parts and two priors.
+    assert len(compilations) == 2
+
+
+@pytest.mark.parametrize("numbers", [{"sigma": 1.0}, {"lower": 2.0}])
+def test_posteriors_drawn_anew_are_those_of_a_declaration(
+    refitted, thin_sky, thin_posterior, numbers
+):
+    witness = brute_force(thin_sky, **numbers)
+    ((name, value),) = numbers.items()
+    result = refitted.sel(prior=f"temperature {name}={value:g}")
+    for variable in ("temperature", "beta", "rho"):
+        assert_same(result, witness, variable)
+    stats = [tree["sample_stats"].dataset for tree in (witness, thin_posterior)]
+    change = stats[0]["ln_evidence"] - stats[1]["ln_evidence"]
+    np.testing.assert_allclose(result.ln_evidence_change, change, atol=0.08)
+
+
+def test_weighted_draws_agree_with_those_drawn_anew(refitted, thin_posterior):
+    study = PriorStudy("temperature_per_voxel", temperature={"mu": [20]}, beta={"sigma": [0.2]})
+    weighted = study.run(thin_posterior, refit="none").isel(prior=slice(1, None))
+    anew = study.run(thin_posterior, refit="all")
+    assert anew.how.values.tolist() == [[0] * 3, [2] * 3, [2] * 3]
+    anew = anew.isel(prior=slice(1, None))
+    assert weighted.reliable.all()
+    for name in ("temperature", "beta", "rho"):
+        sd = anew[f"{name}_sd"]
+        error = 4 * sd * np.sqrt(1 / weighted.ess + 1 / anew.ess)
+        assert (abs(weighted[f"{name}_mean"] - anew[f"{name}_mean"]) < error).all()
+        np.testing.assert_allclose(weighted[f"{name}_sd"], sd, rtol=0.12)
+    np.testing.assert_allclose(weighted.ln_evidence_change, anew.ln_evidence_change, atol=0.08)
+
+
+def test_a_coupled_sky_is_drawn_anew_as_a_whole(thin_sky):
+    prior = Prior("TruncatedNormal", mu=1.6, sigma=0.3, lower=1.0, upper=3.0)
+    model = TemperaturePerVoxel(beta=over_sky(prior))
+    posterior = sample(model, thin_sky, method="laplace", draws=1000, chains=4)
+    study = PriorStudy(model, beta={"mu": [1.5], "sigma": [0.2]})
+    weighted = study.run(posterior, refit="none").isel(prior=slice(1, None))
+    anew = study.run(posterior, refit="all").isel(prior=slice(1, None))
+    assert anew.how.dims == ("prior",)
+    assert weighted.reliable.all()
+    assert anew.reliable.all()
+    for name in ("temperature", "rho", "beta"):
+        error = 4 * anew[f"{name}_sd"] * np.sqrt(1 / weighted.ess + 1 / anew.ess)
+        assert (abs(weighted[f"{name}_mean"] - anew[f"{name}_mean"]) < error).all()
+        assert weighted[f"{name}_mean"].dims[1:] == posterior["posterior"][name].dims[2:]
+    np.testing.assert_allclose(weighted.ln_evidence_change, anew.ln_evidence_change, atol=0.1)
+
+
+def test_results_are_kept_in_a_store(refitted, tmp_path):
+    write_store(refitted, tmp_path / "study.zarr", superpixels_per_chunk=2)
+    xr.testing.assert_identical(
+        open_tree(tmp_path / "study.zarr").to_dataset().load(), refitted.load()
+    )
+
+
+def test_where_all_is_gaussian_the_expected_moments_are_exact():
+    rng = np.random.default_rng(2)
+    precision = np.array([[[5.0, 1.0], [1.0, 0.5]]])  # of the likelihood
+    pull = np.array([[2.0, -1.0]])
+    posterior = np.linalg.inv(precision[0] + np.eye(2))
+    old = rng.multivariate_normal(posterior @ pull[0], posterior, 200_000)[None]
+    # The new prior is N(0.5, 0.5^2) and N(-1, 3^2) in units of the old one, whose quantiles are
+    # (x - mu) / sigma.
+    mu, sigma = np.array([0.5, -1.0]), np.array([0.5, 3.0])
+    location, factor = expected_moments(old, (old - mu) / sigma)
+    covariance = np.linalg.inv(precision[0] + np.diag(1 / sigma**2))
+    mean = covariance @ (pull[0] + mu / sigma**2)
+    np.testing.assert_allclose(location[0], (mean - mu) / sigma, atol=0.02)
+    found = factor[0] @ factor[0].T
+    np.testing.assert_allclose(found, covariance / np.outer(sigma, sigma), rtol=0.02, atol=1e-3)
+
+
 # What is refused
 
 
@@ -170,3 +306,11 @@ def test_a_posterior_of_another_model_is_refused(posterior):
         study.run(posterior)
     with pytest.raises(ResultError, match="needs the group"):
         study.run(posterior["posterior"])
+
+
+def test_refits_need_the_data(posterior):
+    study = PriorStudy("temperature_per_voxel", temperature={"mu": [150.0]})
+    with pytest.raises(ResultError, match="refit='none'"):
+        study.run(posterior.isel(draw=slice(0, 500)))
+    with pytest.raises(ConfigurationError, match="did you mean 'none'"):
+        study.run(posterior, refit="nonne")

@@ -101,6 +101,27 @@ def test_verdicts_follow_their_rules(posterior, monkeypatch):
         assert found[f"{name}_conflict"].dtype == bool
 
 
+def test_a_voxel_without_dust_is_prior_and_one_with_dust_is_not(thin_posterior):
+    found = sensitivity(thin_posterior)
+    width = found["temperature_width"].values
+    much, none, little = np.moveaxis(width, 1, 0)
+    assert (much < 0.2).all()
+    np.testing.assert_allclose(none, 1, atol=0.06)
+    assert ((much < little) & (little < none)).all()
+    dominated = found["temperature_prior_dominated"].values
+    assert dominated.T[:2].tolist() == [[False] * 3, [True] * 3]
+    likelihood = found["temperature_likelihood_sensitivity"].values
+    assert (likelihood[:, 1] < 0.05).all()
+    assert (likelihood[:, 0] > likelihood[:, 1]).all()
+    # A tenth of the dust: its prior has a say, by which the temperature is kept from the cold.
+    assert (found["temperature_prior_sensitivity"].values[:, 0] < 0.05).all()
+    assert (found["temperature_prior_sensitivity"].values[:, 1:].min(axis=0) > 0.02).all()
+    # Where the voxel is empty, what is declared of it is all that there is to know.
+    own = found["temperature_declared_sensitivity"].sel(prior="temperature")
+    others = found["temperature_declared_sensitivity"].sel(prior=["beta", "rho"])
+    assert (own[:, 1] > 2 * others[:, :, 1]).all()
+
+
 def test_lazy_posteriors_are_read_in_parts(posterior, found, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 2)
     write_store(posterior, tmp_path / "posterior.zarr", superpixels_per_chunk=2)
