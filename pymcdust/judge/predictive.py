@@ -178,7 +178,7 @@ def elpd_data(
     reliable = prediction[f"reliable_{criterion}"].astype(bool)
     common = {
         "elpd": float(elpd.sum()),
-        "se": float(np.sqrt(elpd.size * elpd.var())),
+        "se": float(np.sqrt(elpd.size * elpd.var(ddof=1))),
         "p": float(prediction["lpd"].sum() - elpd.sum()),
         "n_samples": prediction.attrs["draws"],
         "n_data_points": elpd.size,
