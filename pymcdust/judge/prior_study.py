@@ -30,6 +30,7 @@ from pymcdust.judge.prior_weights import (
     summarise,
     summarise_sorted,
 )
+from pymcdust.judge.sensitivity import with_distances
 from pymcdust.judge.withheld import largest_k, smoothed_weights
 from pymcdust.modeling.gallery import resolve
 from pymcdust.modeling.voxel_mbb import VoxelMBB
@@ -178,7 +179,8 @@ class PriorStudy:
         result = parts[0] if len(parts) == 1 else xr.concat(parts, "superpixel", join="exact")
         kept = ("model", "model_definition", "method", "superpixel_nside", "pymcdust_version")
         attrs = {name: posterior.attrs[name] for name in kept if name in posterior.attrs}
-        return self._described(result, draws).assign_attrs(attrs, interval=INTERVAL)
+        result = self._described(result, draws).assign_attrs(attrs, interval=INTERVAL)
+        return with_distances(result, posterior)
 
     def _study(self, posterior: xr.DataTree, refit: str, refitter: Refitter) -> xr.Dataset:
         """Return what the priors make of some superpixels."""

@@ -18,6 +18,7 @@ from pymcdust.errors import ResultError, listing
 from pymcdust.infer.posterior import model_of
 from pymcdust.infer.priors import free_variables, log_prior, prior_quantiles
 from pymcdust.judge.posterior import check_posterior
+from pymcdust.products.plots import PRIOR_DOMINATED
 
 #: Powers by which a prior or a likelihood is raised, and the changes compared.
 POWERS = (0.99, 1.01)
@@ -28,8 +29,11 @@ POWERS = (0.99, 1.01)
 SENSITIVE = 0.05
 
 #: Width from which the prior has more weight than the data. Of a normal prior and likelihood the
-#: squared width is the share of the prior in the posterior mean: this is one half.
-DOMINATED_WIDTH = 0.5**0.5
+#: squared width is the share of the prior in the posterior mean: that is one half. Fits say so too.
+DOMINATED_WIDTH = PRIOR_DOMINATED
+
+#: Posterior mean, in prior standard deviations, from which a value lies in the tail of its prior.
+IN_TAIL = 3.0
 
 #: Fewest draws of which a sensitivity can be told.
 LEAST_DRAWS = 100
@@ -39,11 +43,12 @@ CHUNK = 64
 
 _LONG_NAMES = {
     "width": "posterior over prior standard deviation of {}, in quantiles of the prior",
+    "location": "posterior mean of {}, in quantiles of the prior",
     "prior_sensitivity": "sensitivity of {} to the prior of this value alone",
     "likelihood_sensitivity": "sensitivity of {} to the likelihood",
     "declared_sensitivity": "sensitivity of {} to a prior, that of all its values together",
     "prior_dominated": "whether the prior has more weight in {} than the data",
-    "conflict": "whether prior and data may disagree about {}: both matter",
+    "conflict": "whether prior and data may disagree about {}",
 }
 
 
@@ -69,6 +74,8 @@ def sensitivity(
           of its logarithm, and is not ruled by the long tail of a prior such as that of rho, as a
           ratio of natural standard deviations would be. Of a hierarchical prior it is the prior
           given its hyperparameters.
+        - ``<name>_location``: mean of the posterior in these quantiles: 0 in the middle of the
+          prior, beyond `IN_TAIL` where the prior expected nothing, as at its bounds.
         - ``<name>_prior_sensitivity``, ``<name>_likelihood_sensitivity``: how far the posterior of
           the value moves when the prior of this value alone, or the likelihood, is raised to a
           power (cumulative Jensen-Shannon distance for each doubling of the power), as ArviZ's
@@ -77,8 +84,8 @@ def sensitivity(
           the declared priors, taken for all of its values in the superpixel at once.
         - ``<name>_prior_dominated``: the width is `DOMINATED_WIDTH` or more, or the value is
           sensitive to its prior (`SENSITIVE` or more) and not to the likelihood.
-        - ``<name>_conflict``: the value is sensitive to both, while it is not dominated by the
-          prior: they may pull it to different sides.
+        - ``<name>_conflict``: the prior does not dominate, and the value is sensitive to both prior
+          and likelihood, which may pull it to different sides, or it lies in the prior's tail.
 
     Raises
     ------
@@ -115,12 +122,21 @@ def sensitivity(
         if progress is not None:
             progress(min(start + step, n_superpixel), n_superpixel)
     result = parts[0] if len(parts) == 1 else xr.concat(parts, "superpixel", join="exact")
+    result = with_distances(result, posterior)
     kept = ("model", "model_definition", "method", "superpixel_nside", "pymcdust_version")
     return result.assign_attrs(
         {name: posterior.attrs[name] for name in kept if name in posterior.attrs},
         sensitive=SENSITIVE,
         dominated_width=DOMINATED_WIDTH,
     )
+
+
+def with_distances(result: xr.Dataset, posterior: xr.DataTree) -> xr.Dataset:
+    """Add the distances of the voxels to a result, if the posterior knows them."""
+    constant = posterior.children.get("constant_data", {})
+    if "distance_edge" not in constant:
+        return result
+    return result.assign(distance_edge=constant["distance_edge"].variable.load())
 
 
 def _of_part(model: object, draws: xr.Dataset, log_likelihood: xr.DataArray) -> xr.Dataset:
@@ -137,7 +153,9 @@ def _of_part(model: object, draws: xr.Dataset, log_likelihood: xr.DataArray) -> 
         values, alone = draws[name], set(terms[name].dims) <= set(log_likelihood.dims)
         by_prior = [_sensitivity(values, declared[other]) for other in names]
         of_this = by_prior[names.index(name)]
-        found[f"{name}_width"] = prior_quantiles(model, draws, name).std(("chain", "draw"), ddof=1)
+        quantiles = prior_quantiles(model, draws, name)
+        found[f"{name}_width"] = quantiles.std(("chain", "draw"), ddof=1)
+        found[f"{name}_location"] = quantiles.mean(("chain", "draw"))
         # A value that shares its prior with no other one in a block has been told already.
         own = of_this if alone else _sensitivity(values, _scaled(terms[name]))
         found[f"{name}_prior_sensitivity"] = own
@@ -157,7 +175,8 @@ def _judge(result: xr.Dataset, name: str) -> None:
     wide = result[f"{name}_width"] >= DOMINATED_WIDTH
     dominated = wide | (restrained & ~informed)
     result[f"{name}_prior_dominated"] = dominated
-    result[f"{name}_conflict"] = restrained & informed & ~dominated
+    in_tail = abs(result[f"{name}_location"]) >= IN_TAIL
+    result[f"{name}_conflict"] = ~dominated & ((restrained & informed) | in_tail)
     for key, words in _LONG_NAMES.items():
         result[f"{name}_{key}"].attrs = {"long_name": words.format(name), "unit": ""}
 

@@ -84,6 +84,17 @@ def test_widths_are_ratios_in_quantiles_of_the_prior(posterior, found):
         u = stats.norm.ppf(law.cdf(draws[name]))
         assert found[f"{name}_width"].dims == draws[name].dims[2:]
         np.testing.assert_allclose(found[f"{name}_width"], u.std((0, 1), ddof=1), rtol=1e-6)
+        np.testing.assert_allclose(found[f"{name}_location"], u.mean((0, 1)), rtol=1e-6)
+
+
+def test_a_value_at_a_bound_is_a_conflict(make_posterior):
+    posterior = make_posterior(draws=300)
+    draws = posterior["posterior"].to_dataset()
+    draws["temperature"][..., 0] = 5.0 + 0.003 * abs(draws["temperature"][..., 0] - 18)
+    posterior["posterior"] = xr.DataTree(draws)
+    found = sensitivity(with_likelihood(posterior))
+    assert (found["temperature_location"].values[:, 0] < -3).all()
+    assert found["temperature_conflict"].values.tolist() == [[True, False]] * 3
 
 
 def test_verdicts_follow_their_rules(posterior, monkeypatch):
@@ -97,7 +108,9 @@ def test_verdicts_follow_their_rules(posterior, monkeypatch):
         restrained, informed = prior >= 0.03, likelihood >= 0.03
         dominated = (width >= DOMINATED_WIDTH) | (restrained & ~informed)
         xr.testing.assert_equal(found[f"{name}_prior_dominated"], dominated)
-        xr.testing.assert_equal(found[f"{name}_conflict"], restrained & informed & ~dominated)
+        tail = abs(found[f"{name}_location"]) >= 3
+        conflict = ~dominated & ((restrained & informed) | tail)
+        xr.testing.assert_equal(found[f"{name}_conflict"], conflict)
         assert found[f"{name}_conflict"].dtype == bool
 
 
