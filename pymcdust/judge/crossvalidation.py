@@ -4,17 +4,27 @@ The predictive density of a block, given other data, is the evidence of both ove
 the others. Each is got by importance sampling (see `pymcdust.infer.importance`). Few pixels are
 missing, so that the posterior has not moved far from that of all pixels: a Student t with the mean
 and the covariance of its draws, in prior quantiles, is where the search for a proposal begins.
-Where it leads nowhere, it begins again at the Laplace approximation.
+Where it leads nowhere, it begins again at the Laplace approximation; and where this does not help,
+NUTS draws, and the evidence is found by bridge sampling (see `pymcdust.infer.bridge`).
 """
 
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from pymcdust.infer.bridge import bridge_sample
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import MAX_ROUNDS, RELIABLE_K, Proposal, importance_sample
+from pymcdust.infer.importance import (
+    MAX_ROUNDS,
+    RELIABLE_K,
+    ImportanceSample,
+    Proposal,
+    importance_sample,
+)
+from pymcdust.infer.laplace import LARGEST_LEARNT
+from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.posterior import model_of, quantile_draws, rows_of
 from pymcdust.infer.target import Target
 from pymcdust.sky.compression import compress
@@ -23,8 +33,13 @@ from pymcdust.sky.compression import compress
 #: known to two or three hundredths.
 DRAWS = 2000
 
-#: Largest standard error of the log of an evidence that is relied on.
+#: Chains of NUTS.
+CHAINS = 4
+
+#: Largest standard error of the log of an evidence that is relied on, and largest difference of
+#: the two halves of a bridge in units of its standard error.
 LARGEST_ERROR = 0.1
+LARGEST_DIFFERENCE = 4.0
 
 #: Posteriors that are worked on together.
 TOGETHER = 64
@@ -33,19 +48,18 @@ TOGETHER = 64
 LEAST_VARIANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class Withheld:
-    """Pixels that are withheld from a superpixel, or from the whole sky if that is coupled.
+class Withheld(NamedTuple):
+    """Pixels that are withheld from one superpixel.
 
     Parameters
     ----------
-    own : slice
-        The superpixel, or all of them.
-    pixels : (superpixel, pixel) array of bool
-        What is withheld from them.
+    superpixel : int
+        Position of the superpixel.
+    pixels : (pixel,) array of bool
+        What is withheld from it.
     """
 
-    own: slice
+    superpixel: int
     pixels: np.ndarray
 
 
@@ -82,7 +96,8 @@ class Evidences:
         Returns
         -------
         ln_evidence, reliable : (withheld,) array
-            Normalised over the data that are left.
+            Normalised over the data that are left: of the superpixel, or of the whole sky where
+            superpixels are coupled.
         """
         step = TOGETHER if self._compiled.by_superpixel else 1
         parts = [
@@ -95,18 +110,18 @@ class Evidences:
     def _evidences(
         self, withheld: list[Withheld], seeds: list[np.random.SeedSequence]
     ) -> tuple[np.ndarray, np.ndarray]:
-        everywhere = np.arange(self._sky.sizes["superpixel"])
-        sky = self._sky.isel(superpixel=np.concatenate([everywhere[w.own] for w in withheld]))
-        pixels = xr.Variable(("superpixel", "pixel"), np.concatenate([w.pixels for w in withheld]))
-        rows = compress(sky.assign(valid=sky.valid & ~pixels))
-        target = Target(self._compiled, rows, seeds)
-        positions = np.array([w.own.start for w in withheld])
-        ln_evidence, reliable = _sample(target, self._scale.select(positions))
-        left = np.flatnonzero(~reliable)
-        if len(left):
-            again = target.select(left)
-            ln_evidence[left], reliable[left] = _sample(again, again.laplace)
-        return ln_evidence, reliable
+        superpixels = np.array([w.superpixel for w in withheld])
+        pixels = np.stack([w.pixels for w in withheld])
+        sky = self._sky
+        if self._compiled.by_superpixel:
+            sky = sky.isel(superpixel=superpixels)
+        else:
+            # One at a time: the other superpixels stay as they are.
+            own = np.arange(sky.sizes["superpixel"])[:, None] == superpixels
+            superpixels, pixels = np.zeros(1, dtype=int), own & pixels
+        left = sky.valid & ~xr.Variable(("superpixel", "pixel"), pixels)
+        target = Target(self._compiled, compress(sky.assign(valid=left)), seeds)
+        return _evidence(target, self._scale.select(superpixels))
 
     @cached_property
     def _compiled(self) -> CompiledPosterior:
@@ -128,7 +143,39 @@ class Evidences:
         return Proposal(mean, np.linalg.cholesky(covariance))
 
 
-def _sample(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
-    sample = importance_sample(target.log_posterior, first, DRAWS, target.generators(), MAX_ROUNDS)
-    good = (sample.pareto_k < RELIABLE_K) & (sample.ln_evidence_error < LARGEST_ERROR)
-    return sample.ln_evidence, good
+def _evidence(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log of the evidence of every block, and whether it can be relied on."""
+    sample = _importance(target, first)
+    ln_evidence, reliable = sample.ln_evidence, _relied_on(sample)
+    left = np.flatnonzero(~reliable)
+    if len(left):
+        hard = target.select(left)
+        sample = _importance(hard, hard.laplace)
+        ln_evidence[left], reliable[left] = sample.ln_evidence, _relied_on(sample)
+        still = np.flatnonzero(~reliable[left])
+        if len(still):
+            left, scale = left[still], sample.proposal.select(still)
+            ln_evidence[left], reliable[left] = _bridge(hard.select(still), scale)
+    return ln_evidence, reliable
+
+
+def _importance(target: Target, first: Proposal) -> ImportanceSample:
+    rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
+    return importance_sample(target.log_posterior, first, DRAWS, target.generators(), rounds)
+
+
+def _relied_on(sample: ImportanceSample) -> np.ndarray:
+    return (sample.pareto_k < RELIABLE_K) & (sample.ln_evidence_error < LARGEST_ERROR)
+
+
+def _bridge(target: Target, scale: Proposal) -> tuple[np.ndarray, np.ndarray]:
+    theta = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale, target).theta
+    points = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
+    log_posterior = target.log_posterior(points, np.arange(target.n_block)).T
+    bridge = bridge_sample(
+        target.log_posterior, theta, log_posterior.reshape(theta.shape[:3]), target.generators()
+    )
+    reliable = (bridge.ln_evidence_error < LARGEST_ERROR) & (
+        np.abs(bridge.half_difference) < LARGEST_DIFFERENCE
+    )
+    return bridge.ln_evidence, reliable

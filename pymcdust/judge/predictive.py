@@ -8,6 +8,7 @@ withheld, with Pareto-smoothed weights (Vehtari et al. 2024, JMLR 25, 72). Where
 these cannot be relied on, the predictive density of a block is found as a ratio of evidences.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,6 @@ from arviz_stats import ELPDData, ELPDDataLOO, ELPDDataLOOKFold
 
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.posterior import model_of
 from pymcdust.judge.crossvalidation import Evidences, Withheld
 from pymcdust.judge.pointwise import (
     check_same,
@@ -92,7 +92,7 @@ def predict(
         on in the end; `fold` (-1 without data) and `n_data`. By superpixel and fold, NaN where a
         superpixel has fewer folds: `pareto_k_fold` and `refitted`. Weights are given up where their
         k-hat is the attribute `largest_k` or more, unless withholding makes a difference of less
-        than `NEGLIGIBLE`. Where superpixels are coupled, a fold is withheld in all of them at once.
+        than `NEGLIGIBLE`. Where superpixels are coupled, those that a block is not in are all seen.
 
     Raises
     ------
@@ -104,19 +104,16 @@ def predict(
     sky = matching_sky(posterior, sky)
     blocks = pixel_blocks(sky, block)
     fold = fold_blocks(sky, blocks, folds, seed)
-    coupled = model_of(posterior).couples_superpixels
     stored = stored_log_likelihood(posterior)
     scores = _Scores.empty(fold, folds, largest_k(stored.shape[-1]))
-    groups = [slice(s, s + 1) for s in range(len(fold))]
-    if coupled:
-        groups = [slice(0, len(fold))]
+    found = np.zeros(stored.shape)
     likelihoods = log_likelihoods(posterior_values(posterior), sky, blocks)
-    for own, expected in zip(groups, stored.reshape(len(groups), -1), strict=True):
-        log_likelihood = np.stack([next(likelihoods) for _ in fold[own]])
-        check_same(log_likelihood.sum(axis=(0, 2)), expected)
-        scores.weigh(own, log_likelihood)
+    for superpixel, log_likelihood in enumerate(likelihoods):
+        found[superpixel if found.ndim > 1 else ...] += log_likelihood.sum(axis=1)
+        scores.weigh(superpixel, log_likelihood)
+    check_same(found, stored)
     if refit:
-        _refit(scores, groups, Evidences(posterior, sky, compiled), blocks, sky, seed)
+        _refit(scores, Evidences(posterior, sky, compiled), blocks, sky, seed)
     attrs = {"model": posterior.attrs["model"], "seed": seed, "draws": stored.shape[-1]}
     return scores.dataset(sky, blocks).assign_attrs(attrs)
 
@@ -217,29 +214,26 @@ class _Scores:
         flags = [np.zeros(by_block, bool) for _ in range(3)]
         return cls(fold, k, *numbers, *flags, np.full(by_fold, np.nan), np.zeros(by_fold, bool))
 
-    def weigh(self, own: slice, log_likelihood: np.ndarray) -> None:
-        """Score the blocks of some superpixels by their draws (superpixel, draw, block)."""
-        by_block = log_likelihood.transpose(0, 2, 1)
-        for number in self.folds(own):
-            members = np.nonzero(self.fold[own] == number)
-            of_block = by_block[members]
+    def weigh(self, superpixel: int, log_likelihood: np.ndarray) -> None:
+        """Score the blocks of a superpixel by the draws (draw, block) of the posterior."""
+        own = self.fold[superpixel]
+        for number in range(own.max(initial=-1) + 1):
+            place = superpixel, np.flatnonzero(own == number)
+            of_block = log_likelihood.T[place[1]]
             lpd, loo, fold = log_mean(of_block), leave_one_out(of_block), leave_all_out(of_block)
-            self.lpd[own][members] = lpd
-            self.elpd_loo[own][members], self.elpd_kfold[own][members] = loo.elpd, fold.elpd
-            self.pareto_k_loo[own][members] = loo.pareto_k
-            self.pareto_k_fold[own, number] = fold.pareto_k[0]
+            self.lpd[place], self.elpd_loo[place], self.elpd_kfold[place] = lpd, loo.elpd, fold.elpd
+            self.pareto_k_loo[place] = loo.pareto_k
+            self.pareto_k_fold[superpixel, number] = fold.pareto_k[0]
             small = lpd - loo.elpd < NEGLIGIBLE
-            self.reliable_loo[own][members] = (loo.pareto_k < self.largest_k) | small
+            self.reliable_loo[place] = (loo.pareto_k < self.largest_k) | small
             small = np.all(lpd - fold.elpd < NEGLIGIBLE)
-            self.reliable_kfold[own][members] = (fold.pareto_k < self.largest_k) | small
+            self.reliable_kfold[place] = (fold.pareto_k < self.largest_k) | small
 
-    def folds(self, own: slice) -> range:
-        """Return the folds of some superpixels."""
-        return range(self.fold[own].max(initial=-1) + 1)
-
-    def reliable(self, own: slice) -> dict[str, np.ndarray]:
-        """Return by criterion which blocks of some superpixels have scores to rely on."""
-        return {"loo": self.reliable_loo[own], "kfold": self.reliable_kfold[own]}
+    def unreliable(self) -> Iterator[tuple[str, int, int]]:
+        """Yield the scores that cannot be relied on: criterion, superpixel and block."""
+        for criterion, reliable in (("loo", self.reliable_loo), ("kfold", self.reliable_kfold)):
+            for superpixel, block in np.argwhere(~reliable & (self.fold >= 0)):
+                yield criterion, superpixel, block
 
     def replace(self, criterion: str, place: tuple[int, int], elpd: float, reliable: bool) -> None:
         """Take another score of a block."""
@@ -275,12 +269,7 @@ class _Scores:
 
 
 def _refit(
-    scores: _Scores,
-    groups: list[slice],
-    evidences: Evidences,
-    blocks: PixelBlocks,
-    sky: xr.Dataset,
-    seed: int,
+    scores: _Scores, evidences: Evidences, blocks: PixelBlocks, sky: xr.Dataset, seed: int
 ) -> None:
     """Score blocks by evidences where the weights of draws cannot be relied on.
 
@@ -289,31 +278,25 @@ def _refit(
     """
     wanted: dict[tuple[int, bytes], Withheld] = {}
     scored = []
-    for own in groups:
-        fold = scores.fold[own]
-        for criterion, reliable in scores.reliable(own).items():
-            for superpixel, block in zip(*np.nonzero(~reliable & (fold >= 0)), strict=True):
-                chosen = np.zeros(fold.shape, dtype=bool)
-                chosen[superpixel, block] = True
-                hidden = chosen if criterion == "loo" else fold == fold[superpixel, block]
-                keys = []
-                for mask in (hidden & ~chosen, hidden):
-                    keys.append((own.start, mask.tobytes()))
-                    wanted[keys[-1]] = Withheld(own, np.repeat(mask, blocks.size, axis=1))
-                scored.append((criterion, own.start + superpixel, block, *keys))
+    for criterion, superpixel, block in scores.unreliable():
+        fold = scores.fold[superpixel]
+        chosen = np.arange(blocks.n_block) == block
+        hidden = chosen if criterion == "loo" else fold == fold[block]
+        keys = []
+        for mask in (hidden & ~chosen, hidden):
+            keys.append((superpixel, mask.tobytes()))
+            wanted[keys[-1]] = Withheld(superpixel, np.repeat(mask, blocks.size))
+        scored.append((criterion, (superpixel, block), *keys))
     if not wanted:
         return
     # Evidences of a superpixel share their random numbers, and with them most of their errors.
-    indices = [sky.superpixel.values[first] for first, _ in wanted]
-    found, good = evidences(
-        list(wanted.values()), [random_stream(seed, "folds", index, 0) for index in indices]
-    )
+    seeds = [
+        random_stream(seed, "folds", sky.superpixel.values[superpixel], 0)
+        for superpixel, _ in wanted
+    ]
+    found, good = evidences(list(wanted.values()), seeds)
     position = {key: number for number, key in enumerate(wanted)}
-    for criterion, superpixel, block, more, less in scored:
+    for criterion, place, more, less in scored:
         with_it, without = position[more], position[less]
-        scores.replace(
-            criterion,
-            (superpixel, block),
-            found[with_it] - found[without],
-            bool(good[with_it] and good[without]),
-        )
+        elpd = found[with_it] - found[without]
+        scores.replace(criterion, place, elpd, bool(good[with_it] and good[without]))
