@@ -2,11 +2,11 @@
 
 Numbers of the priors are data of the compiled functions, beside the rows of a sky. Where the draws
 of the declared prior's posterior lie is known; where those of another's will lie follows from it
-as it would if all were Gaussian. From there importance sampling hardly ever fails; NUTS draws where
-it does.
+as it would if all were Gaussian. From there importance sampling fails seldom. Where it does, the
+declared prior's draws themselves are carried over and weighted; where that fails too, NUTS draws.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,20 @@ from pymcdust.infer.importance import MAX_ROUNDS, RELIABLE_K, Proposal, importan
 from pymcdust.infer.laplace import LARGEST_LEARNT
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.posterior import quantile_draws, rows_of
-from pymcdust.infer.priors import prior_quantiles, with_numbers
+from pymcdust.infer.priors import log_prior, prior_quantiles, with_numbers
 from pymcdust.infer.target import Target
 from pymcdust.judge.prior_grid import Alternative, declared_number
+from pymcdust.judge.prior_weights import efficiency, log_mean
 from pymcdust.judge.statistics import LARGEST_RHAT, worst_rhat
+from pymcdust.judge.withheld import largest_k, smoothed_weights
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.morphology import random_stream
 
 #: Draws of each posterior, and the chains into which those of NUTS are divided.
-DRAWS, CHAINS = 2000, 4
+DRAWS, CHAINS = 1000, 4
+
+#: Posterior widths, in prior quantiles, below which a value stays when draws are carried over.
+KEPT = (0.7, 0.9, 0.97)
 
 #: What the draws of a posterior must be worth, to be relied on.
 LEAST_ESS = 400
@@ -53,10 +58,12 @@ class Refits:
         Whose they are: the position of the prior, and that of the superpixel.
     natural : dict of arrays
         Draws (job, value, draw) of each variable.
+    weight : (job, draw) array
+        Their weights, of sum 1.
     pareto_k, ess : (job,) array
         k-hat of importance sampling, and what the draws are worth. Of NUTS there is no k-hat.
-    ln_evidence : (job,) array
-        Log of the evidence.
+    ln_evidence_change : (job,) array
+        Log of the evidence over that of the declared prior.
     reliable : (job,) array of bool
         Whether the draws can be relied on.
     """
@@ -64,10 +71,26 @@ class Refits:
     prior: np.ndarray
     block: np.ndarray
     natural: dict[str, np.ndarray]
+    weight: np.ndarray
     pareto_k: np.ndarray
     ess: np.ndarray
-    ln_evidence: np.ndarray
+    ln_evidence_change: np.ndarray
     reliable: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """Posteriors to draw: positions of priors and superpixels, and the declared prior's evidence.
+
+    All are (job,) arrays.
+    """
+
+    prior: np.ndarray
+    block: np.ndarray
+    declared: np.ndarray
+
+    def select(self, jobs: np.ndarray | slice) -> "_Jobs":
+        return _Jobs(self.prior[jobs], self.block[jobs], self.declared[jobs])
 
 
 class Refitter:
@@ -108,31 +131,26 @@ class Refitter:
             return
         rows = self._rows(posterior)
         starts = self._starts(posterior, prior, block)
+        declared = self._declared_evidence(posterior, rows, wanted.any(axis=0))
+        jobs = _Jobs(prior, block, declared[block])
         step = 1 if self.model.couples_superpixels else BATCH
         for begin in range(0, len(prior), step):
-            jobs = slice(begin, begin + step)
-            target = self._target(rows, prior[jobs], block[jobs])
-            start = Proposal(starts.location[jobs], starts.factor[jobs])
-            yield self._draw(target, start, prior[jobs], block[jobs])
+            here = np.arange(begin, min(begin + step, len(prior)))
+            target = self._target(rows, prior[here], block[here])
+            start = Proposal(starts.location[here], starts.factor[here])
+            yield from self._draw(posterior, target, start, jobs.select(here))
 
-    def declared_evidence(self, posterior: xr.DataTree, wanted: np.ndarray) -> np.ndarray:
-        """Return the log evidence of the declared prior, (block,), by a bridge to its draws.
-
-        Parameters
-        ----------
-        posterior : DataTree
-            Posterior of the declared prior, of some superpixels, in memory.
-        wanted : (block,) array of bool
-            Where it is wanted; NaN elsewhere.
-        """
+    def _declared_evidence(
+        self, posterior: xr.DataTree, rows: xr.Dataset, wanted: np.ndarray
+    ) -> np.ndarray:
+        """Return the log evidence of the declared prior, (block,), by a bridge to its draws."""
         found = np.full(len(wanted), np.nan)
-        if wanted.any():
-            blocks = np.flatnonzero(wanted)
-            target = self._target(self._rows(posterior), np.zeros_like(blocks), blocks)
-            if not self.model.couples_superpixels:
-                posterior = posterior.isel(superpixel=blocks)
-            lp = posterior["sample_stats"]["lp"].transpose("chain", "draw", ...).values
-            found[wanted] = _evidence(target, quantile_draws(posterior, target), lp)
+        blocks = np.flatnonzero(wanted)
+        target = self._target(rows, np.zeros_like(blocks), blocks)
+        if not self.model.couples_superpixels:
+            posterior = posterior.isel(superpixel=blocks)
+        lp = posterior["sample_stats"]["lp"].transpose("chain", "draw", ...).values
+        found[wanted] = _evidence(target, quantile_draws(posterior, target), lp)
         return found
 
     def _rows(self, posterior: xr.DataTree) -> xr.Dataset:
@@ -198,49 +216,151 @@ class Refitter:
 
     def _coordinates(self, draws: xr.Dataset, numbers: dict[str, float]) -> np.ndarray:
         """Return draws in prior quantiles, of other priors as well: (block, draw, parameter)."""
+        return self._laid_out(
+            draws,
+            # Where another prior has next to nothing its quantiles run out of digits.
+            lambda name: prior_quantiles(self.model, draws, name, numbers).clip(-FAR, FAR),
+        )
+
+    def _log_ratios(self, draws: xr.Dataset, numbers: dict[str, float]) -> np.ndarray:
+        """Return the log of another prior over the declared one, (block, draw, parameter)."""
+        return self._laid_out(
+            draws,
+            lambda name: (
+                log_prior(self.model, draws, name, numbers) - log_prior(self.model, draws, name)
+            ),
+        )
+
+    def _laid_out(self, draws: xr.Dataset, function: Callable[[str], xr.DataArray]) -> np.ndarray:
+        """Put what a function makes of each variable where the variable has its columns."""
         block = [] if self.model.couples_superpixels else ["superpixel"]
         n_block = draws.sizes["superpixel"] if block else 1
         n_draw = draws.sizes["chain"] * draws.sizes["draw"]
-        theta = np.empty((n_block, n_draw, self._compiled.n_parameter))
+        columns = np.empty((n_block, n_draw, self._compiled.n_parameter))
         for slot in self._compiled.slots:
-            # Where another prior has next to nothing its quantiles run out of digits.
-            u = prior_quantiles(self.model, draws, slot.name, numbers).clip(-FAR, FAR)
             rest = [dim for dim in slot.dims if dim not in block]
-            u = u.transpose(*block, "chain", "draw", *rest)
-            theta[..., slot.columns] = u.values.reshape(n_block, n_draw, -1)
-        return theta
+            values = function(slot.name).transpose(*block, "chain", "draw", *rest)
+            columns[..., slot.columns] = values.values.reshape(n_block, n_draw, -1)
+        return columns
 
     def _draw(
-        self, target: Target, start: Proposal, prior: np.ndarray, block: np.ndarray
-    ) -> Refits:
-        """Draw the posteriors of one target."""
+        self, posterior: xr.DataTree, target: Target, start: Proposal, jobs: "_Jobs"
+    ) -> Iterator[Refits]:
+        """Draw the posteriors of one target, each by the first of three ways that succeeds."""
         rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
         sample = importance_sample(target.log_posterior, start, DRAWS, target.generators(), rounds)
         # Later proposals may come to fit what they have seen, while a long tail stays unseen.
         pareto_k = np.maximum(sample.pareto_k, sample.first_pareto_k)
-        ess, ln_evidence, theta = sample.ess.copy(), sample.ln_evidence.copy(), sample.theta.copy()
-        reliable = (pareto_k < RELIABLE_K) & (ess >= LEAST_ESS)
-        left = np.flatnonzero(~reliable)
+        scale = sample.proposal if rounds > 1 else start
+        done = np.flatnonzero((pareto_k < RELIABLE_K) & (sample.ess >= LEAST_ESS))
+        if len(done):
+            yield self._refits(
+                target.select(done),
+                jobs.select(done),
+                sample.theta[done],
+                pareto_k=pareto_k[done],
+                ess=sample.ess[done],
+                ln_evidence_change=sample.ln_evidence[done] - jobs.declared[done],
+            )
+        left = np.setdiff1d(np.arange(target.n_block), done)
+        # Where the declared prior allows nothing there are no draws to be carried over.
+        widened = np.array([self.priors[prior].widens for prior in jobs.prior])
+        for share in KEPT:
+            tried = left[~widened[left]]
+            if not len(tried):
+                break
+            part = target.select(tried)
+            theta, log_weight, worth = self._carried(posterior, part, jobs.select(tried), share)
+            smoothed, pareto_k = smoothed_weights(log_weight)
+            weight = np.exp(smoothed)
+            ess = worth / np.square(weight).sum(axis=1)
+            done = np.flatnonzero((pareto_k < largest_k(weight.shape[1])) & (ess >= LEAST_ESS))
+            if len(done):
+                yield self._refits(
+                    part.select(done),
+                    jobs.select(tried[done]),
+                    theta[done],
+                    weight[done],
+                    pareto_k=pareto_k[done],
+                    ess=ess[done],
+                    ln_evidence_change=log_mean(log_weight[done]),
+                )
+            left = np.setdiff1d(left, tried[done])
         if len(left):
-            rest = target.select(left)
-            scale = sample.proposal if rounds > 1 else start
-            chains = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale.select(left), rest)
-            by_block = chains.theta.transpose(2, 0, 1, 3).reshape(len(left), DRAWS, -1)
-            theta[left] = by_block
-            pareto_k[left] = np.nan
-            with np.errstate(divide="ignore", invalid="ignore"):
-                each = array_stats.ess(chains.theta, chain_axis=0, draw_axis=1)
-            ess[left] = np.min(each, axis=-1)
-            reliable[left] = (worst_rhat(chains.theta) < LARGEST_RHAT) & (ess[left] >= LEAST_ESS)
-            lp = rest.log_posterior(by_block, np.arange(len(left)))
-            lp = lp.T.reshape(*chains.theta.shape[:2], len(left))
-            ln_evidence[left] = _evidence(rest, chains.theta, lp)
+            yield self._by_nuts(target.select(left), scale.select(left), jobs.select(left))
+
+    def _carried(
+        self, posterior: xr.DataTree, target: Target, jobs: "_Jobs", share: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Carry the declared prior's draws over to other priors.
+
+        A value of which the data know much stays what it is. Of others the quantile stays, so that
+        a value of which they know nothing has the new prior at once.
+
+        Returns
+        -------
+        theta : (job, draw, parameter) array
+            Quantile coordinates.
+        log_weight : (job, draw) array
+            What makes draws of the other priors' posteriors of them; its mean is their evidence
+            over that of the declared one.
+        worth : (job,) array
+            What one of the draws is worth, in independent ones.
+        """
+        coupled = self.model.couples_superpixels
+        theta, log_weight, worth = [], [], []
+        for prior, block in zip(jobs.prior, jobs.block, strict=True):
+            one = posterior if coupled else posterior.isel(superpixel=[block])
+            draws, numbers = one["posterior"].to_dataset(), self.priors[prior].numbers
+            quantiles = self._coordinates(draws, {})
+            stays = quantiles.std(axis=1, keepdims=True) < share
+            theta.append(np.where(stays, self._coordinates(draws, numbers), quantiles)[0])
+            ratio = np.where(stays, self._log_ratios(draws, numbers), 0.0).sum(axis=2)[0]
+            lp = one["sample_stats"]["lp"].transpose("chain", "draw", ...).values.reshape(-1)
+            declared = lp + 0.5 * (np.square(quantiles[0]) + np.log(2 * np.pi)).sum(axis=1)
+            log_weight.append(ratio - declared)
+            worth.append(efficiency(one, [] if coupled else ["superpixel"])[0])
+        theta, log_weight = np.stack(theta), np.stack(log_weight)
+        log_weight += target.log_likelihood(theta, np.arange(len(theta)))
+        return theta, np.where(np.isfinite(log_weight), log_weight, -np.inf), np.array(worth)
+
+    def _by_nuts(self, target: Target, scale: Proposal, jobs: "_Jobs") -> Refits:
+        """Draw posteriors by NUTS."""
+        chains = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale, target).theta
+        theta = chains.transpose(2, 0, 1, 3).reshape(target.n_block, DRAWS, -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ess = array_stats.ess(chains, chain_axis=0, draw_axis=1).min(axis=-1)
+        lp = target.log_posterior(theta, np.arange(target.n_block))
+        lp = lp.T.reshape(chains.shape[:3])
+        return self._refits(
+            target,
+            jobs,
+            theta,
+            pareto_k=np.full(target.n_block, np.nan),
+            ess=ess,
+            ln_evidence_change=_evidence(target, chains, lp) - jobs.declared,
+            reliable=(worst_rhat(chains) < LARGEST_RHAT) & (ess >= LEAST_ESS),
+        )
+
+    def _refits(
+        self,
+        target: Target,
+        jobs: "_Jobs",
+        theta: np.ndarray,
+        weight: np.ndarray | None = None,
+        reliable: np.ndarray | None = None,
+        **found: np.ndarray,
+    ) -> Refits:
+        """Return draws (job, draw, parameter) in natural parameters."""
+        n_job, n_draw, _ = theta.shape
         natural, _ = self._compiled.natural(theta.transpose(1, 0, 2), target.data(slice(None)))
         values = {
             slot.name: natural[..., slot.columns].transpose(1, 2, 0)
             for slot in self._compiled.slots
         }
-        return Refits(prior, block, values, pareto_k, ess, ln_evidence, reliable)
+        weight = np.full((n_job, n_draw), 1 / n_draw) if weight is None else weight
+        reliable = np.ones(n_job, bool) if reliable is None else reliable
+        return Refits(jobs.prior, jobs.block, values, weight, reliable=reliable, **found)
 
 
 def expected_moments(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

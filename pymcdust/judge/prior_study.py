@@ -189,17 +189,13 @@ class PriorStudy:
         if refit == "auto":
             wanted = ~found["reliable"]
         wanted[0] = False
-        declared = refitter.declared_evidence(posterior, wanted.any(axis=0))
         for refits in refitter.draw(posterior, wanted):
             jobs = refits.prior, refits.block
             found["how"][jobs] = HOW.index("refitted")
-            for name in ("pareto_k", "ess", "reliable"):
+            for name in ("pareto_k", "ess", "ln_evidence_change", "reliable"):
                 found[name][jobs] = getattr(refits, name)
-            found["ln_evidence_change"][jobs] = refits.ln_evidence - declared[refits.block]
             for name, values in refits.natural.items():
-                n_job, _, n_draw = values.shape
-                weight = np.full((n_job, n_draw), 1 / n_draw)
-                for key, numbers in summarise(values, weight).items():
+                for key, numbers in summarise(values, refits.weight).items():
                     found[f"{name}_{key}"][jobs] = numbers
         return self._dataset(posterior, found)
 

@@ -1,5 +1,7 @@
 """Other priors: by weights against quadrature, by refits against weights, and what is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +11,8 @@ from scipy.integrate import quad
 from pymcdust import Prior, fixed, over_sky, per_voxel, sample
 from pymcdust.errors import ConfigurationError, ModelError, ResultError
 from pymcdust.infer import compiled as compiled_module
-from pymcdust.judge import prior_study
+from pymcdust.infer.nuts import Nuts
+from pymcdust.judge import prior_refit, prior_study
 from pymcdust.judge.prior_refit import expected_moments
 from pymcdust.judge.prior_study import HOW, PriorStudy
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
@@ -215,6 +218,46 @@ def test_weighted_draws_agree_with_those_drawn_anew(refitted, thin_posterior):
         assert (abs(weighted[f"{name}_mean"] - anew[f"{name}_mean"]) < error).all()
         np.testing.assert_allclose(weighted[f"{name}_sd"], sd, rtol=0.12)
     np.testing.assert_allclose(weighted.ln_evidence_change, anew.ln_evidence_change, atol=0.08)
+
+
+def other_ways(monkeypatch, posterior, **settings):
+    """Draw two priors anew, as if importance sampling had failed."""
+    for name, value in {"RELIABLE_K": -np.inf, **settings}.items():
+        monkeypatch.setattr(prior_refit, name, value)
+    study = PriorStudy("temperature_per_voxel", temperature={"mu": [20], "sigma": [1]})
+    return study.run(posterior, refit="all").isel(prior=slice(1, None))
+
+
+@pytest.mark.parametrize("share", [0.7, 0.97])
+def test_draws_that_are_carried_over_are_those_of_a_declaration(
+    share, refitted, thin_posterior, monkeypatch
+):
+    one = thin_posterior.isel(superpixel=[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(prior_refit.Refitter, "_by_nuts", None)
+        carried = other_ways(patch, one, KEPT=(share,))
+    assert (carried.how == HOW.index("refitted")).all()
+    assert (carried.pareto_k < 0.7).all()
+    witness = refitted.isel(prior=[1, 2], superpixel=[0])
+    assert witness.prior.values.tolist() == carried.prior.values.tolist()
+    for name in ("temperature", "rho", "beta"):
+        error = 4 * witness[f"{name}_sd"] * np.sqrt(1 / carried.ess + 1 / witness.ess)
+        assert (abs(witness[f"{name}_mean"] - carried[f"{name}_mean"]) < error).all()
+        np.testing.assert_allclose(carried[f"{name}_sd"], witness[f"{name}_sd"], rtol=0.12)
+    np.testing.assert_allclose(carried.ln_evidence_change, witness.ln_evidence_change, atol=0.08)
+
+
+def test_where_all_weights_fail_nuts_draws(refitted, thin_posterior, monkeypatch):
+    nuts = partial(Nuts, sampler="pymc")
+    monkeypatch.setattr(prior_refit, "Nuts", nuts)
+    drawn = other_ways(monkeypatch, thin_posterior.isel(superpixel=[0]), KEPT=())
+    assert np.isnan(drawn.pareto_k).all()
+    assert (drawn.ess > 200).all()
+    witness = refitted.isel(prior=[1, 2], superpixel=[0])
+    for name in ("temperature", "rho", "beta"):
+        error = 4 * witness[f"{name}_sd"] * np.sqrt(1 / drawn.ess + 1 / witness.ess)
+        assert (abs(witness[f"{name}_mean"] - drawn[f"{name}_mean"]) < error).all()
+    np.testing.assert_allclose(drawn.ln_evidence_change, witness.ln_evidence_change, atol=0.1)
 
 
 def test_a_coupled_sky_is_drawn_anew_as_a_whole(thin_sky):
