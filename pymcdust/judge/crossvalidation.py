@@ -169,7 +169,9 @@ def _relied_on(sample: ImportanceSample) -> np.ndarray:
 
 
 def _bridge(target: Target, scale: Proposal) -> tuple[np.ndarray, np.ndarray]:
-    theta = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale, target).theta
+    # Once: whether the chains have mixed is told by the two halves of the bridge.
+    nuts = Nuts(draws=DRAWS // CHAINS, chains=CHAINS, attempts=1)
+    theta = nuts.draw_in(scale, target).theta
     points = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
     log_posterior = target.log_posterior(points, np.arange(target.n_block)).T
     bridge = bridge_sample(

@@ -199,7 +199,7 @@ def test_bridges_take_over_where_importance_sampling_fails(monkeypatch):
     class Independent:
         """Draws as NUTS does, of the linear model: without its compilation."""
 
-        def __init__(self, draws, chains):
+        def __init__(self, draws, chains, attempts):
             self.shape = chains, draws
 
         def draw_in(self, scale, target):
