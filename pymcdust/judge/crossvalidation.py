@@ -33,8 +33,12 @@ from pymcdust.sky.compression import compress
 #: known to two or three hundredths.
 DRAWS = 2000
 
-#: Chains of NUTS.
-CHAINS = 4
+#: Independent draws that the points must be worth for the search not to be lost.
+LOST = 20
+
+#: Draws of NUTS that are bridged, and its chains.
+BRIDGED = 1000
+CHAINS = 2
 
 #: Largest standard error of the log of an evidence that is relied on, and largest difference of
 #: the two halves of a bridge in units of its standard error.
@@ -147,15 +151,17 @@ def _evidence(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
     """Return the log of the evidence of every block, and whether it can be relied on."""
     sample = _importance(target, first)
     ln_evidence, reliable = sample.ln_evidence, _relied_on(sample)
+    lost = np.flatnonzero(~reliable & (sample.ess < LOST))
+    if len(lost):
+        hard = target.select(lost)
+        again = _importance(hard, hard.laplace)
+        ln_evidence[lost], reliable[lost] = again.ln_evidence, _relied_on(again)
+        sample.proposal.location[lost] = again.proposal.location
+        sample.proposal.factor[lost] = again.proposal.factor
     left = np.flatnonzero(~reliable)
     if len(left):
-        hard = target.select(left)
-        sample = _importance(hard, hard.laplace)
-        ln_evidence[left], reliable[left] = sample.ln_evidence, _relied_on(sample)
-        still = np.flatnonzero(~reliable[left])
-        if len(still):
-            left, scale = left[still], sample.proposal.select(still)
-            ln_evidence[left], reliable[left] = _bridge(hard.select(still), scale)
+        scale = sample.proposal.select(left)
+        ln_evidence[left], reliable[left] = _bridge(target.select(left), scale)
     return ln_evidence, reliable
 
 
@@ -170,7 +176,7 @@ def _relied_on(sample: ImportanceSample) -> np.ndarray:
 
 def _bridge(target: Target, scale: Proposal) -> tuple[np.ndarray, np.ndarray]:
     # Once: whether the chains have mixed is told by the two halves of the bridge.
-    nuts = Nuts(draws=DRAWS // CHAINS, chains=CHAINS, attempts=1)
+    nuts = Nuts(draws=BRIDGED // CHAINS, chains=CHAINS, attempts=1)
     theta = nuts.draw_in(scale, target).theta
     points = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
     log_posterior = target.log_posterior(points, np.arange(target.n_block)).T

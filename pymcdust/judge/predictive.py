@@ -18,6 +18,7 @@ from arviz_stats import ELPDData, ELPDDataLOO, ELPDDataLOOKFold
 
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.compiled import CompiledPosterior
+from pymcdust.judge import withheld
 from pymcdust.judge.crossvalidation import Evidences, Withheld
 from pymcdust.judge.pointwise import (
     check_same,
@@ -26,7 +27,7 @@ from pymcdust.judge.pointwise import (
     posterior_values,
     stored_log_likelihood,
 )
-from pymcdust.judge.withheld import largest_k, leave_all_out, leave_one_out, log_mean
+from pymcdust.judge.withheld import leave_all_out, leave_one_out, log_mean
 from pymcdust.sky.blocks import PixelBlocks, fold_blocks, pixel_blocks
 from pymcdust.sky.morphology import random_stream
 
@@ -59,7 +60,7 @@ def predict(
     folds: int = 10,
     seed: int = 0,
     compiled: CompiledPosterior | None = None,
-    refit: bool = True,
+    largest_k: float | None = None,
 ) -> xr.Dataset:
     """Estimate how well the model of a posterior predicts blocks of pixels that are withheld.
 
@@ -79,8 +80,11 @@ def predict(
         the superpixel's index; the folds do not depend on the model.
     compiled : CompiledPosterior, optional
         The model, compiled in quantile coordinates, for the chunks of a sky to share.
-    refit : bool, optional
-        Find evidences where weights cannot be relied on.
+    largest_k : float, optional
+        k-hat from which weights are given up for a ratio of evidences; by default 0.7, or less for
+        few draws (see `pymcdust.judge.withheld.largest_k`). Already from 0.5 upwards the errors of
+        weights shrink slowly with the number of draws, to some tenths for a fold: a smaller value
+        costs time, and infinity trusts all weights.
 
     Returns
     -------
@@ -105,15 +109,15 @@ def predict(
     blocks = pixel_blocks(sky, block)
     fold = fold_blocks(sky, blocks, folds, seed)
     stored = stored_log_likelihood(posterior)
-    scores = _Scores.empty(fold, folds, largest_k(stored.shape[-1]))
+    limit = withheld.largest_k(stored.shape[-1]) if largest_k is None else largest_k
+    scores = _Scores.empty(fold, folds, limit)
     found = np.zeros(stored.shape)
     likelihoods = log_likelihoods(posterior_values(posterior), sky, blocks)
     for superpixel, log_likelihood in enumerate(likelihoods):
         found[superpixel if found.ndim > 1 else ...] += log_likelihood.sum(axis=1)
         scores.weigh(superpixel, log_likelihood)
     check_same(found, stored)
-    if refit:
-        _refit(scores, Evidences(posterior, sky, compiled), blocks, sky, seed)
+    _refit(scores, Evidences(posterior, sky, compiled), blocks, sky, seed)
     attrs = {"model": posterior.attrs["model"], "seed": seed, "draws": stored.shape[-1]}
     return scores.dataset(sky, blocks).assign_attrs(attrs)
 

@@ -177,13 +177,14 @@ def test_evidences_take_over_where_a_block_surprises(shift, block):
     sky = linear_sky(outlier=(3, shift))
     posterior = exact_posterior(sky)
     settings = {"block": block, "folds": 4}
-    weighted = predicted(sky, posterior, **settings, refit=False)
+    weighted = predicted(sky, posterior, **settings, largest_k=np.inf)
     found = predicted(sky, posterior, **settings)
     loo, kfold = truth(sky, PixelBlocks(block, 16 // block), found.fold.values)
     surprise = 3 // block
     assert found.refitted_loo[:, surprise].all()
     assert found.reliable_loo[:, surprise].all()
-    assert not weighted.reliable_loo[:, surprise].any()
+    assert (weighted.pareto_k_loo[:, surprise] > 0.7).all()
+    assert not weighted.refitted.any()
     assert (np.abs(weighted.elpd_loo - loo)[:, surprise] > 0.5).any()
     again = found.refitted_loo.values
     np.testing.assert_allclose(found.elpd_loo.values[again], loo[again], atol=0.2)
@@ -288,6 +289,17 @@ def test_arviz_compares_predictions(sky, prediction):
     )
     assert table.index.tolist() == ["good", "bad"]
     assert table.loc["bad", "elpd_diff"] == pytest.approx(-sky.valid.values.sum())
+
+
+def test_with_less_trust_in_weights_scores_come_nearer_to_the_closed_form():
+    sky = linear_sky()
+    posterior = exact_posterior(sky, seed=0)
+    settings = {"block": 4, "folds": 4}
+    usual, careful = (predicted(sky, posterior, **settings, largest_k=k) for k in (None, 0.3))
+    _, kfold = truth(sky, PixelBlocks(4, 4), usual.fold.values)
+    assert careful.refitted.sum() > usual.refitted.sum()
+    worst = [np.abs(found.elpd_kfold - kfold).max() for found in (usual, careful)]
+    assert worst[1] < 0.08 < worst[0]
 
 
 def test_the_sky_must_be_the_one_that_was_drawn_from(sky, posterior):
