@@ -5,7 +5,9 @@ from pymcdust.infer.engine import fit_map
 from pymcdust.infer.posterior import open_posterior
 from pymcdust.infer.sampling import sample
 from pymcdust.judge.comparison import compare, open_comparison
+from pymcdust.judge.prior_study import PriorStudy
 from pymcdust.judge.report import report
+from pymcdust.judge.sensitivity import sensitivity
 from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
 from pymcdust.modeling.voxel_mbb import VoxelMBB
@@ -17,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Prior",
+    "PriorStudy",
     "VoxelMBB",
     "build_sky",
     "compare",
@@ -34,6 +37,7 @@ __all__ = [
     "report",
     "sample",
     "save_sky",
+    "sensitivity",
     "simulate_sky",
     "split_superpixels",
 ]

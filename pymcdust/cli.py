@@ -2,6 +2,7 @@
 
 import sys
 from ast import literal_eval
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -257,6 +258,45 @@ def compare(
 
 
 @app.command()
+def sensitivity(
+    posterior: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="a posterior (Zarr)")],
+    out: Annotated[Path, typer.Option(help="where the result goes (Zarr)")],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME.NUMBER=VALUE,...",
+            help="other values of a prior's number, such as temperature.mu=14,16,20; once for each",
+        ),
+    ] = None,
+    product: Annotated[
+        bool, typer.Option("--product", help="every combination of the values, not one at a time")
+    ] = False,
+    figures: Annotated[Path | None, typer.Option(help="folder for figures")] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Tell how much of a posterior is prior; with --vary, what other priors would have given."""
+    from pymcdust import PriorStudy, open_posterior, sensitivity
+    from pymcdust.infer.posterior import model_of
+    from pymcdust.judge.sensitivity_summary import save_figures, tabulate
+    from pymcdust.sky.store import check_free, write_store
+
+    check_free(out, overwrite)
+    tree = open_posterior(posterior)
+    with progress_bar("weighing priors") as advance:
+        if vary:
+            study = PriorStudy(model_of(tree), product=product, **_numbers(vary))
+            result = study.run(tree, seed=seed, progress=advance)
+        else:
+            result = sensitivity(tree, progress=advance)
+    write_store(result, out, superpixels_per_chunk=256, overwrite=overwrite)
+    console.print(table(tabulate(result)))
+    if figures is not None:
+        say(", ".join(path.name for path in save_figures(result, figures)) + f" in {figures}")
+    made("The result", out, "open it with xarray.open_zarr")
+
+
+@app.command()
 def report(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="a posterior or a comparison (Zarr)")
@@ -358,6 +398,24 @@ def _setting(text: str) -> tuple[str, float | str]:
         return name.strip(), literal_eval(value.strip().capitalize())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()
+
+
+def _numbers(vary: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Read NAME.NUMBER=VALUE,VALUE: values of a prior's number, by parameter and number."""
+    numbers: dict[str, dict[str, list[float]]] = {}
+    for text in vary:
+        path, _, values = text.partition("=")
+        name, _, number = path.strip().rpartition(".")
+        try:
+            given = [float(value) for value in values.split(",")]
+        except ValueError:
+            given = []
+        if not name or not number or not given:
+            raise ConfigurationError(
+                f"--vary takes NAME.NUMBER=VALUE,VALUE, such as temperature.mu=14,20, not {text!r}"
+            )
+        numbers.setdefault(name, {})[number] = given
+    return numbers
 
 
 def _flag_counts(fit: xr.Dataset) -> dict[str, list[str]]:

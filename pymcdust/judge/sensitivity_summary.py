@@ -1,0 +1,154 @@
+"""What a sensitivity or a study over priors says, in a table and in files."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from pymcdust.errors import ResultError
+from pymcdust.judge.prior_study import HOW
+from pymcdust.judge.sensitivity_figures import plot_band, plot_prior_dominated, plot_tornado
+from pymcdust.products.staging import staged
+
+DOTS_PER_INCH = 150
+
+
+def is_study(result: xr.Dataset) -> bool:
+    """Tell whether a dataset is what `PriorStudy.run` returns."""
+    return "varied" in result.coords and "how" in result
+
+
+def tabulate(result: xr.Dataset) -> dict[str, list[str]]:
+    """Return columns of a table, over all superpixels.
+
+    Parameters
+    ----------
+    result : Dataset
+        What `sensitivity` or `PriorStudy.run` returned.
+
+    Returns
+    -------
+    dict
+        By the columns' names. Of a sensitivity there is one row for each value: the median width,
+        and how many superpixels the prior dominates, or is in conflict with. Of a study there is
+        one for each prior: the median and the largest shift of any value's mean, in posterior
+        standard deviations, how many posteriors were drawn anew or cannot be relied on, and the
+        change of the log evidence of the sky.
+
+    Raises
+    ------
+    ResultError
+        If it is neither.
+    """
+    if is_study(result):
+        return _of_study(result)
+    names = [str(name).removesuffix("_width") for name in result if name.endswith("_width")]
+    if not names:
+        raise ResultError("this is neither a sensitivity nor a study over priors")
+    columns: dict[str, list[str]] = {
+        key: [] for key in ("value", "median width", "prior dominates [%]", "in conflict [%]")
+    }
+    for name in names:
+        width = result[f"{name}_width"]
+        others = [dim for dim in width.dims if dim != "superpixel"]
+        for index in np.ndindex(*(width.sizes[dim] for dim in others)):
+            place = dict(zip(others, index, strict=True))
+            words = [f"{dim} {width[dim].values[i]}" for dim, i in place.items()]
+            columns["value"].append(", ".join([name.replace("_", " "), *words]))
+            columns["median width"].append(f"{float(width.isel(place).median()):.2f}")
+            for head, key in (
+                ("prior dominates [%]", "prior_dominated"),
+                ("in conflict [%]", "conflict"),
+            ):
+                share = 100 * float(result[f"{name}_{key}"].isel(place).mean())
+                columns[head].append(f"{share:.0f}")
+    return columns
+
+
+def save_figures(result: xr.Dataset, folder: str | Path) -> list[Path]:
+    """Draw and save what can be drawn of a result, in the place of earlier figures.
+
+    Parameters
+    ----------
+    result : Dataset
+        What `sensitivity` or `PriorStudy.run` returned.
+    folder : path
+        Folder for the figures, made where it is missing.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    per_voxel = [
+        name for name in ("temperature", "beta", "rho") if "voxel" in _dims_of(result, name)
+    ]
+    if not is_study(result):
+        figures = {
+            f"prior_dominated_{name}": plot_prior_dominated(result, name)
+            for name in ("temperature", "beta", "rho")
+            if f"{name}_width" in result
+        }
+    else:
+        figures = {}
+        if (result["varied"] != "").any():
+            figures["tornado"] = plot_tornado(result)
+        superpixel = _most_moved(result)
+        for name in per_voxel:
+            figures[f"band_{name}"] = plot_band(result, superpixel, parameter=name)
+    folder = Path(folder)
+    files = [f"{name}.png" for name in figures]
+    with staged(folder, files, overwrite=True) as unfinished:
+        for file, figure in zip(files, figures.values(), strict=True):
+            figure.savefig(unfinished / file, dpi=DOTS_PER_INCH, bbox_inches="tight")
+    return [folder / file for file in files]
+
+
+def _of_study(result: xr.Dataset) -> dict[str, list[str]]:
+    moved = _shifts(result)
+    columns: dict[str, list[str]] = {
+        "prior": [str(label) for label in result["prior"].values],
+        "median shift [sd]": [],
+        "largest shift [sd]": [],
+        "drawn anew": [],
+        "not reliable": [],
+        "change of ln evidence": [],
+    }
+    for number in range(result.sizes["prior"]):
+        here, shifts = result.isel(prior=number), moved[number]
+        columns["median shift [sd]"].append(f"{np.nanmedian(shifts):.2f}")
+        columns["largest shift [sd]"].append(f"{np.nanmax(shifts):.2f}")
+        columns["drawn anew"].append(f"{int((here['how'] == HOW.index('refitted')).sum()):,}")
+        columns["not reliable"].append(f"{int((~here['reliable']).sum()):,}")
+        columns["change of ln evidence"].append(f"{float(here['ln_evidence_change'].sum()):+.1f}")
+    return columns
+
+
+def _shifts(result: xr.Dataset) -> np.ndarray:
+    """Return the shifts of all means in posterior standard deviations, (prior, value)."""
+    shifts = []
+    for name in [str(name).removesuffix("_mean") for name in result if name.endswith("_mean")]:
+        mean, sd = result[f"{name}_mean"], result[f"{name}_sd"]
+        shift = np.abs(mean - mean.isel(prior=0)) / sd.isel(prior=0)
+        shifts.append(shift.transpose("prior", ...).values.reshape(mean.sizes["prior"], -1))
+    return np.concatenate(shifts, axis=1)
+
+
+def _most_moved(result: xr.Dataset) -> int | None:
+    """Return the superpixel whose values the priors move most, None where there are none."""
+    if "superpixel" not in result.dims:
+        return None
+    name = next(
+        name for name in result if name.endswith("_mean") and "superpixel" in result[name].dims
+    )
+    mean, sd = result[name], result[str(name).replace("_mean", "_sd")]
+    shift = np.abs(mean - mean.isel(prior=0)) / sd.isel(prior=0)
+    shift = shift.max([dim for dim in shift.dims if dim != "superpixel"])
+    return int(result["superpixel"].values[int(shift.argmax("superpixel"))])
+
+
+def _dims_of(result: xr.Dataset, name: str) -> tuple:
+    for key in (f"{name}_mean", f"{name}_width"):
+        if key in result:
+            return result[key].dims
+    return ()
