@@ -71,8 +71,8 @@ def bridge_sample(
         Of points (block, point, parameter) and the positions (block,) of their blocks; returns the
         log of the posterior density times the evidence, (block, point).
     theta : (chain, draw, block, parameter) array
-        Draws. One half of the chains is bridged to the other where their number is even, else one
-        half of each chain to the other.
+        Draws. The first halves of the chains are bridged to a proposal that the second halves
+        shape, and the other way round.
     lp : (chain, draw, block) array
         `log_posterior` of the draws.
     rngs : sequence of numpy.random.Generator
@@ -97,10 +97,8 @@ def bridge_sample(
             f"the posterior has {n_chain * n_draw} draws of {n_parameter} parameters; bridge "
             f"sampling needs {LEAST_PER_PARAMETER} for each of them in either half: {least} or more"
         )
-    if n_chain % 2:
-        halves = [np.s_[:, : n_draw // 2], np.s_[:, n_draw // 2 :]]
-    else:
-        halves = [np.s_[: n_chain // 2], np.s_[n_chain // 2 :]]
+    # Of each chain, so that chains in maxima that lie apart all shape the proposal.
+    halves = [np.s_[:, : n_draw // 2], np.s_[:, n_draw // 2 :]]
     first, second = (
         _bridge(log_posterior, theta[shaping], theta[bridged], lp[bridged], rngs, points)
         for shaping, bridged in (halves, halves[::-1])
@@ -265,5 +263,10 @@ def _pareto_k(log_weight: np.ndarray) -> np.ndarray:
     """Return k-hat of the weights (block, point), infinite where it cannot be told."""
     log_weight = log_weight - log_weight.max(axis=1, keepdims=True)
     # Below this a weight is nothing; the fit of the tail takes finite numbers alone.
-    _, pareto_k = array_stats.psislw(-np.maximum(log_weight, -700.0), axis=1)
+    log_weight = np.maximum(log_weight, -700.0)
+    pareto_k = np.full(len(log_weight), np.inf)
+    # Weights that are all the same have no tail.
+    some = np.ptp(log_weight, axis=1) > 0
+    if some.any():
+        _, pareto_k[some] = array_stats.psislw(-log_weight[some], axis=1)
     return np.where(np.isfinite(pareto_k), pareto_k, np.inf)

@@ -4,6 +4,7 @@ The evidence is the probability of all valid pixels of a superpixel, whatever it
 every constant of their likelihood. The estimators estimate the same number, and can be compared.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from arviz_stats.base import array_stats
 
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.bridge import POINTS, bridge_sample, shape_proposal
@@ -37,6 +39,9 @@ EVIDENCE = 1_000_000
 #: Points of a proposal, at least.
 LEAST_POINTS = 100
 
+#: Populations of sequential Monte Carlo: the scatter of fewer tells little of their errors.
+POPULATIONS = 8
+
 #: Largest difference between a stored log posterior and the model's, in ln: less than matters.
 LARGEST_MISMATCH = 0.01
 
@@ -45,6 +50,9 @@ LARGEST_ERROR = 0.25
 
 #: What the states of stepping stones must be worth.
 LEAST_ESS = 50
+
+#: Split R-hat from which chains have not met, and nothing tells what each of them is worth.
+LARGEST_RHAT = 1.1
 
 #: Difference between two halves, in standard errors, from which they contradict each other.
 LARGEST_DIFFERENCE = 4.0
@@ -115,7 +123,8 @@ def evidence(
     estimate = _estimator(method, settings)
     random_stream(seed, "draws")  # refuses what is no seed
     model = model_of(posterior)
-    if compiled is not None and compiled.model.to_dict() != model.to_dict():
+    definition = json.loads(posterior.attrs["model_definition"])
+    if compiled is not None and json.loads(json.dumps(compiled.model.to_dict())) != definition:
         raise ResultError(
             f"compiled is of {compiled.model.name} and the posterior of {model.name}, or one of "
             "them was changed; both must be of the same model"
@@ -202,7 +211,7 @@ def _estimator(method: str, settings: dict[str, Any]) -> Callable[[_Subject], _E
     if method not in METHODS:
         raise ConfigurationError(unknown("method", method, METHODS))
     if method == "smc":
-        smc = make_method("smc", settings)
+        smc = make_method("smc", {"chains": POPULATIONS, **settings})
         return lambda subject: _smc(subject, smc)
     if method == "stepping":
         stones = _stepping_stones(settings)
@@ -259,6 +268,9 @@ def _bridge(subject: _Subject, points: int) -> _Estimate:
     # Draws that are resampled by weights carry the weights' errors, of which a bridge sees nothing.
     reliable = np.isnan(subject.draws_k) & (error < LARGEST_ERROR)
     reliable &= np.abs(bridge.half_difference) < LARGEST_DIFFERENCE
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhat = array_stats.rhat(subject.theta, chain_axis=0, draw_axis=1, method="split")
+    reliable &= rhat.max(axis=1) < LARGEST_RHAT
     return _estimate("bridge", bridge.ln_evidence, error, reliable, bridge.pareto_k)
 
 
