@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import pymcdust
 from pymcdust import cli
+from pymcdust.sky.store import open_store
 
 MODEL = '''
 from pymcdust import Prior, VoxelMBB, fixed, per_superpixel, per_voxel
@@ -155,6 +156,51 @@ def test_the_road_from_a_sky_to_a_report(run, skies, tmp_path):
     assert "already holds report.html" in err
 
 
+def test_compare_and_sensitivity(run, skies, tmp_path):
+    sky = pymcdust.open_sky(skies / "sky.zarr").isel(superpixel=slice(0, 4))
+    pymcdust.save_sky(sky, tmp_path / "sky.zarr")
+    out = tmp_path / "comparison.zarr"
+    mine = tmp_path / "mine.py"
+    mine.write_text(MODEL)
+    words = ["compare", tmp_path / "sky.zarr", "single_temperature", mine, "--out", out]
+    words += ["--method", "laplace", "--set", "draws=500", "--folds", "4", "--seed", "2"]
+    status, told, err = run(*words)
+    assert (status, err) == (0, "")
+    assert "Compared with single_temperature" in told
+    assert f"pymcdust report {out}" in told
+    comparison = pymcdust.open_comparison(out)
+    assert comparison.model.values.tolist() == ["single_temperature", "mine"]
+    drawn = tmp_path / "comparison.zarr.posteriors"
+    expected = pymcdust.compare(
+        [drawn / "single_temperature.zarr", drawn / "mine.zarr"], sky, folds=4, seed=2
+    )
+    np.testing.assert_allclose(comparison.elpd, expected.elpd, rtol=1e-8)
+    assert "a comparison of" in run("info", out)[1]
+    page = tmp_path / "comparison.html"
+    status, _, _ = run("report", out, "--out", page, "--reference", "mine")
+    assert status == 0
+    assert "less that of mine" in page.read_text()
+
+    words = ["sensitivity", drawn / "mine.zarr", "--out", tmp_path / "s.zarr"]
+    status, told, _ = run(*words, "--figures", tmp_path / "figures")
+    assert status == 0
+    assert "temperature, voxel 1" in told
+    assert (tmp_path / "figures" / "prior_dominated_temperature.png").is_file()
+    words[-1] = tmp_path / "study.zarr"
+    vary = ["--vary", "temperature.mu=17,19", "--vary", "rho.sigma=0.5"]
+    status, told, _ = run(*words, *vary, "--figures", tmp_path / "figures")
+    assert status == 0
+    assert (tmp_path / "figures" / "tornado.png").is_file()
+    study = open_store(tmp_path / "study.zarr")
+    assert study.sizes["prior"] == 4
+    assert study.attrs["model"] == "mine"
+    words[-1] = tmp_path / "other.zarr"
+    for wrong in ("temperature=3", "temperature.mu", "temperature.mu=warm"):
+        status, _, err = run(*words, "--vary", wrong)
+        assert status == 2
+        assert "NAME.NUMBER=VALUE" in err
+
+
 def test_settings_are_read_as_what_they_look_like():
     read = [cli._setting(word) for word in ("a=5", "b=0.5", "c=true", "d=None", "e=nutpie")]
     assert read == [("a", 5), ("b", 0.5), ("c", True), ("d", None), ("e", "nutpie")]
@@ -193,8 +239,21 @@ def test_info_tells_a_sky_from_a_fit(run, skies):
         (["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--set", "draws"], "NAME=VALUE"),
         (["sample", "{}/sky.zarr", "--out", "{}/x.zarr", "--superpixel", "9999"], "9999"),
         (["sample", "{}/sky.zarr", "--out", "{}/fit.zarr"], "exists already"),
-        (["report", "{}/fit.zarr", "--out", "{}/report.html"], "not a posterior but a fit"),
+        (
+            ["report", "{}/fit.zarr", "--out", "{}/report.html"],
+            "neither a posterior nor a comparison",
+        ),
         (["report", "{}/nowhere.zarr", "--out", "{}/report.html"], "no such file"),
+        (["compare", "{}/sky.zarr", "single_temperature", "--out", "{}/x.zarr"], "two variants"),
+        (
+            ["compare", "{}/sky.zarr", *2 * ["single_temperature"], "--out", "{}/x.zarr"],
+            "two variants are called single_temperature",
+        ),
+        (
+            ["compare", "{}/sky.zarr", "single_temperature", "{}/fit.zarr", "--out", "{}/x.zarr"],
+            "not a posterior but a fit",
+        ),
+        (["sensitivity", "{}/fit.zarr", "--out", "{}/x.zarr"], "not a posterior but a fit"),
     ],
 )
 def test_what_is_wrong_is_one_message_and_status_2(run, skies, words, said):
@@ -234,6 +293,8 @@ def test_help_of_every_command():
         "models",
         "fit",
         "sample",
+        "compare",
+        "sensitivity",
         "report",
         "export",
         "plot",

@@ -6,9 +6,9 @@ from pathlib import Path
 import xarray as xr
 from matplotlib import style
 
-from pymcdust.errors import ConfigurationError, ResultError
+from pymcdust.errors import ConfigurationError, FileFormatError, ResultError
 from pymcdust.infer.posterior import open_posterior
-from pymcdust.judge.comparison import is_comparison, open_comparison
+from pymcdust.judge.comparison import is_comparison
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.figures import STYLE
 from pymcdust.judge.posterior import check_posterior
@@ -95,7 +95,7 @@ def report(
     """
     out = Path(out)
     if isinstance(result, str | Path):
-        result = open_posterior(result) if _is_tree(result) else open_comparison(result)
+        result = _opened(result)
     compared = isinstance(result, xr.Dataset) and is_comparison(result)
     if not compared:
         check_posterior(result)
@@ -135,8 +135,18 @@ def _posterior_page(subject: Subject, more: Sequence[Section]) -> str:
     return page(title(subject), lead(subject), sections, footer)
 
 
-def _is_tree(path: str | Path) -> bool:
-    return bool(open_tree(path).children)
+def _opened(path: str | Path) -> xr.DataTree | xr.Dataset:
+    tree = open_tree(path)
+    if tree.children:
+        return open_posterior(path)
+    result = tree.to_dataset()
+    if not is_comparison(result):
+        kind = "a fit" if "model" in result.attrs else "a sky or something else"
+        raise FileFormatError(
+            f"{path}: neither a posterior nor a comparison but {kind}; posteriors are made by "
+            "`pymcdust sample`, comparisons by `pymcdust compare`"
+        )
+    return result
 
 
 def _check_superpixel(subject: Subject) -> None:
