@@ -112,6 +112,7 @@ def test_repeated_draws_are_not_taken_for_new_ones():
         theta,
         log_density(theta),
         [np.random.default_rng((6, block)) for block in range(REPEATS)],
+        points=100,
     )
     assert 0.75 < (bridge.ln_evidence / bridge.ln_evidence_error).std() < 1.25
 
