@@ -26,8 +26,9 @@ bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/run.py
 	@$(PYTHON) tests/benchmarks/sampling.py
 
-calibration: $(TEST_ENV)  ## Calibrate the samplers by simulation, into docs/calibration.md
+calibration: $(TEST_ENV)  ## Calibrate samplers and comparisons by simulation, into docs
 	@$(PYTHON) tests/benchmarks/calibration.py --write docs
+	@$(PYTHON) tests/benchmarks/choice.py --write docs
 
 notebooks: $(DOCS_ENV)  ## Run every notebook, leaving the results in notebooks/_build
 	@mkdir -p notebooks/_build
