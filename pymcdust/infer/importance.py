@@ -224,8 +224,9 @@ def _learn(
     weight = np.minimum(weight, cut[:, None])
     weight /= weight.sum(axis=1, keepdims=True)
     mean = (weight[:, None, :] @ points)[:, 0]
-    away = points - mean[:, None]
-    covariance = away.transpose(0, 2, 1) @ (weight[:, :, None] * away)
+    away = np.sqrt(weight)[:, :, None] * (points - mean[:, None])
+    # Block by block: a product of large matrices, which a batched one is not.
+    covariance = np.stack([block.T @ block for block in away])
     former = proposal.factor[active]
     n_parameter = points.shape[2]
     trust = 1 / np.square(weight).sum(axis=1)

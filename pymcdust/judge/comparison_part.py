@@ -29,7 +29,8 @@ LONG_NAMES = {
     "elpd_block": "log predictive density of a block, its fold withheld",
     "pareto_k": "largest k-hat of the weights that withhold a fold",
     "pareto_k_loo": "largest k-hat of the weights that withhold a block",
-    "n_refitted": "folds for which the posterior was drawn anew",
+    "n_refitted": "folds whose weights were given up for a ratio of evidences",
+    "n_unreliable": "blocks whose prediction, their fold withheld, cannot be relied on",
     "n_block": "blocks with valid data",
     "n_data": "valid data, over all bands",
     "weight": "stacking weight",
@@ -82,6 +83,8 @@ def one_variant(
     result["pareto_k"] = prediction["pareto_k_fold"].max("fold_number")
     result["pareto_k_loo"] = prediction["pareto_k_loo"].max("block")
     result["n_refitted"] = prediction["refitted"].sum("fold_number")
+    unreliable = ~prediction["reliable_kfold"] & (prediction["n_data"] > 0)
+    result["n_unreliable"] = unreliable.sum("block")
     result["n_block"] = (prediction["n_data"] > 0).sum("block")
     result["n_data"] = prediction["n_data"].sum("block")
     result["residual"] = check["residual"].mean("pixel")

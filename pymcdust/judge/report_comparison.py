@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.judge import comparison_figures as figures
-from pymcdust.judge.convergence import LARGEST_PARETO_K
 from pymcdust.judge.preference import (
     DECIDED,
     differences,
@@ -305,14 +304,13 @@ def _trust(comparison: xr.Dataset) -> Section:
                 number(float(here["ln_evidence_error"].median()), 3),
                 f"{int(here['evidence_reliable'].sum()):,}",
                 f"{int(here['n_refitted'].sum()):,}",
-                f"{int((here['pareto_k_loo'] >= LARGEST_PARETO_K).sum()):,}",
+                f"{int(here['n_unreliable'].sum()):,}",
             ]
         )
     body = table(
         "How evidence and predictions were got, and how far they are to be relied on. Refitted: "
-        "folds whose posterior was drawn anew, because weights of the draws could not be relied "
-        f"on. LOO k-hat: superpixels with a block whose k-hat is {LARGEST_PARETO_K} or more, so "
-        "that leaving out single blocks is in doubt there; the ELPD above does not rest on it.",
+        "folds for which weights of the draws could not be relied on, so that their predictions "
+        "are ratios of evidences, found anew. Unreliable: blocks for which that did not help.",
         [
             "variant",
             "drawn by",
@@ -320,7 +318,7 @@ def _trust(comparison: xr.Dataset) -> Section:
             "median error of ln Z",
             "reliable",
             "refitted folds",
-            f"LOO k-hat ≥ {LARGEST_PARETO_K}",
+            "unreliable blocks",
         ],
         rows,
         text=["variant", "drawn by", "evidence by (superpixels)"],

@@ -185,6 +185,7 @@ def comparison_of_noise(superpixels=range(60), variants=VARIANTS, blocks=16, vox
             "pareto_k": (by_superpixel, rng.uniform(0.1, 0.8, (m, n))),
             "pareto_k_loo": (by_superpixel, rng.uniform(0.1, 0.8, (m, n))),
             "n_refitted": (by_superpixel, rng.integers(0, 3, (m, n))),
+            "n_unreliable": (by_superpixel, np.zeros((m, n), int)),
             "n_block": ("superpixel", np.full(n, blocks)),
             "n_data": ("superpixel", np.full(n, blocks * 5)),
             "weight": (by_superpixel, weight),
