@@ -73,7 +73,7 @@ class SteppingStones:
         Share that the weights of a rung leave of its walkers: the higher, the more rungs.
     """
 
-    steps: int = 4000
+    steps: int = 6000
     thin: int = 4
     keep: float = 0.75
     ensembles: int = 2

@@ -262,6 +262,8 @@ def test_another_models_compilation_is_refused():
         ({"points": 10}, r"points is 10; it must be a whole number, 100 or more"),
         ({"method": "smc", "draws": 0}, r"draws is 0"),
         ({"method": "stepping", "step": 9}, r"'step'; .* did you mean 'steps'\?"),
+        ({"method": "stepping", "keep": 1.0}, r"keep is 1.0; it must be above 0 and below 1"),
+        ({"method": "stepping", "ensembles": 0}, r"ensembles is 0; .* 1 or more"),
         ({"method": "stepping", "steps": 9}, r"keep 1 states .* 50 or more"),
         ({"seed": -1}, r"seed is -1"),
     ],
