@@ -7,7 +7,7 @@ declared prior's draws themselves are carried over and weighted; where that fail
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -16,21 +16,28 @@ from arviz_stats.base import array_stats
 from pymcdust.errors import ResultError, listing
 from pymcdust.infer.bridge import bridge_sample
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import MAX_ROUNDS, RELIABLE_K, Proposal, importance_sample
+from pymcdust.infer.importance import (
+    MAX_ROUNDS,
+    RELIABLE_K,
+    ImportanceSample,
+    Proposal,
+    importance_sample,
+)
 from pymcdust.infer.laplace import LARGEST_LEARNT
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.posterior import quantile_draws, rows_of
 from pymcdust.infer.priors import log_prior, prior_quantiles, with_numbers
 from pymcdust.infer.target import Target
 from pymcdust.judge.prior_grid import Alternative, declared_number
+from pymcdust.judge.prior_moments import expected_moments
 from pymcdust.judge.prior_weights import efficiency, log_mean
 from pymcdust.judge.statistics import LARGEST_RHAT, worst_rhat
 from pymcdust.judge.withheld import largest_k, smoothed_weights
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.morphology import random_stream
 
-#: Draws of each posterior, and the chains into which those of NUTS are divided.
-DRAWS, CHAINS = 1000, 4
+#: Draws of each posterior by importance sampling.
+DRAWS = 1000
 
 #: Posterior widths, in prior quantiles, below which a value stays when draws are carried over.
 KEPT = (0.7, 0.9, 0.97)
@@ -131,7 +138,9 @@ class Refitter:
             return
         rows = self._rows(posterior)
         starts = self._starts(posterior, prior, block)
-        declared = self._declared_evidence(posterior, rows, wanted.any(axis=0))
+        blocks = np.unique(block)
+        declared = np.full(wanted.shape[1], np.nan)
+        declared[blocks] = self._declared_evidence(posterior, rows, blocks)
         jobs = _Jobs(prior, block, declared[block])
         step = 1 if self.model.couples_superpixels else BATCH
         for begin in range(0, len(prior), step):
@@ -141,17 +150,41 @@ class Refitter:
             yield from self._draw(posterior, target, start, jobs.select(here))
 
     def _declared_evidence(
-        self, posterior: xr.DataTree, rows: xr.Dataset, wanted: np.ndarray
+        self, posterior: xr.DataTree, rows: xr.Dataset, blocks: np.ndarray
     ) -> np.ndarray:
-        """Return the log evidence of the declared prior, (block,), by a bridge to its draws."""
-        found = np.full(len(wanted), np.nan)
-        blocks = np.flatnonzero(wanted)
+        """Return the log evidence of the declared prior, in some blocks.
+
+        By importance sampling, as for the other priors: what it misses of one posterior it misses
+        of all, which cancels in the change. By a bridge where it fails.
+        """
+        declared = np.zeros_like(blocks)
+        target, start = (
+            self._target(rows, declared, blocks),
+            self._starts(posterior, declared, blocks),
+        )
+        sample = self._sample(target, start)
+        failed = np.flatnonzero(np.maximum(sample.pareto_k, sample.first_pareto_k) >= RELIABLE_K)
+        evidence = sample.ln_evidence.copy()
+        if len(failed):
+            evidence[failed] = self._bridged_evidence(posterior, rows, blocks[failed])
+        return evidence
+
+    def _bridged_evidence(
+        self, posterior: xr.DataTree, rows: xr.Dataset, blocks: np.ndarray
+    ) -> np.ndarray:
+        """Return the log evidence of the declared prior, in some blocks, by bridging its draws."""
         target = self._target(rows, np.zeros_like(blocks), blocks)
         if not self.model.couples_superpixels:
             posterior = posterior.isel(superpixel=blocks)
         lp = posterior["sample_stats"]["lp"].transpose("chain", "draw", ...).values
-        found[wanted] = _evidence(target, quantile_draws(posterior, target), lp)
-        return found
+        return _evidence(target, quantile_draws(posterior, target), lp)
+
+    @staticmethod
+    def _sample(target: Target, start: Proposal) -> ImportanceSample:
+        """Sample by importance; proposals of many parameters do not learn."""
+        rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
+        sample = importance_sample(target.log_posterior, start, DRAWS, target.generators(), rounds)
+        return sample if rounds > 1 else replace(sample, proposal=start)
 
     def _rows(self, posterior: xr.DataTree) -> xr.Dataset:
         """Return the rows of data, and see to it that a function is compiled for them."""
@@ -247,19 +280,19 @@ class Refitter:
         self, posterior: xr.DataTree, target: Target, start: Proposal, jobs: "_Jobs"
     ) -> Iterator[Refits]:
         """Draw the posteriors of one target, each by the first of three ways that succeeds."""
-        rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
-        sample = importance_sample(target.log_posterior, start, DRAWS, target.generators(), rounds)
+        sample = self._sample(target, start)
+        # Resampling cannot give back what the weights have taken.
+        ess = np.minimum(sample.ess, DRAWS)
         # Later proposals may come to fit what they have seen, while a long tail stays unseen.
         pareto_k = np.maximum(sample.pareto_k, sample.first_pareto_k)
-        scale = sample.proposal if rounds > 1 else start
-        done = np.flatnonzero((pareto_k < RELIABLE_K) & (sample.ess >= LEAST_ESS))
+        done = np.flatnonzero((pareto_k < RELIABLE_K) & (ess >= LEAST_ESS))
         if len(done):
             yield self._refits(
                 target.select(done),
                 jobs.select(done),
                 sample.theta[done],
                 pareto_k=pareto_k[done],
-                ess=sample.ess[done],
+                ess=ess[done],
                 ln_evidence_change=sample.ln_evidence[done] - jobs.declared[done],
             )
         left = np.setdiff1d(np.arange(target.n_block), done)
@@ -287,7 +320,8 @@ class Refitter:
                 )
             left = np.setdiff1d(left, tried[done])
         if len(left):
-            yield self._by_nuts(target.select(left), scale.select(left), jobs.select(left))
+            scale, part = sample.proposal.select(left), target.select(left)
+            yield self._by_nuts(posterior, part, scale, jobs.select(left))
 
     def _carried(
         self, posterior: xr.DataTree, target: Target, jobs: "_Jobs", share: float
@@ -324,21 +358,25 @@ class Refitter:
         log_weight += target.log_likelihood(theta, np.arange(len(theta)))
         return theta, np.where(np.isfinite(log_weight), log_weight, -np.inf), np.array(worth)
 
-    def _by_nuts(self, target: Target, scale: Proposal, jobs: "_Jobs") -> Refits:
+    def _by_nuts(
+        self, posterior: xr.DataTree, target: Target, scale: Proposal, jobs: "_Jobs"
+    ) -> Refits:
         """Draw posteriors by NUTS."""
-        chains = Nuts(draws=DRAWS // CHAINS, chains=CHAINS).draw_in(scale, target).theta
-        theta = chains.transpose(2, 0, 1, 3).reshape(target.n_block, DRAWS, -1)
+        chains = Nuts().draw_in(scale, target).theta
+        theta = chains.transpose(2, 0, 1, 3).reshape(target.n_block, -1, target.n_parameter)
         with np.errstate(divide="ignore", invalid="ignore"):
             ess = array_stats.ess(chains, chain_axis=0, draw_axis=1).min(axis=-1)
         lp = target.log_posterior(theta, np.arange(target.n_block))
         lp = lp.T.reshape(chains.shape[:3])
+        blocks, position = np.unique(jobs.block, return_inverse=True)
+        declared = self._bridged_evidence(posterior, self._rows(posterior), blocks)
         return self._refits(
             target,
             jobs,
             theta,
             pareto_k=np.full(target.n_block, np.nan),
             ess=ess,
-            ln_evidence_change=_evidence(target, chains, lp) - jobs.declared,
+            ln_evidence_change=_evidence(target, chains, lp) - declared[position],
             reliable=(worst_rhat(chains) < LARGEST_RHAT) & (ess >= LEAST_ESS),
         )
 
@@ -361,43 +399,6 @@ class Refitter:
         weight = np.full((n_job, n_draw), 1 / n_draw) if weight is None else weight
         reliable = np.ones(n_job, bool) if reliable is None else reliable
         return Refits(jobs.prior, jobs.block, values, weight, reliable=reliable, **found)
-
-
-def expected_moments(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the posterior of another prior is to be expected, were all Gaussian.
-
-    Parameters
-    ----------
-    old, new : (block, draw, parameter) array
-        The same draws of a posterior, in quantiles of its own prior and of the other one.
-
-    Returns
-    -------
-    location : (block, parameter) array
-        Mean of the other prior's posterior, in that prior's quantiles.
-    factor : (block, parameter, parameter) array
-        Cholesky factor of its covariance.
-    """
-    mean = old.mean(axis=1, keepdims=True), new.mean(axis=1, keepdims=True)
-    away = old - mean[0], new - mean[1]
-    # The new coordinate as a linear function of the old one, of which the prior is N(0, 1).
-    slope = (away[0] * away[1]).sum(axis=1) / np.square(away[0]).sum(axis=1)
-    centre = mean[1][:, 0] - slope * mean[0][:, 0]
-    covariance = away[0].transpose(0, 2, 1) @ away[0] / (old.shape[1] - 1)
-    variance, axes = np.linalg.eigh(covariance)
-    along = (axes.transpose(0, 2, 1) @ mean[0].transpose(0, 2, 1))[..., 0]
-    # What the posterior is narrower than the prior, and where it is drawn to, are the data's.
-    narrow = variance < 1
-    precision = np.where(narrow, 1 / variance - 1, 0.0)
-    pull = np.where(narrow, along / variance, 0.0)
-    # To the data comes the new prior, which in the old coordinates is N(-centre, 1) / slope.
-    identity = np.eye(old.shape[2])
-    total = (axes * precision[:, None]) @ axes.transpose(0, 2, 1)
-    total += np.square(slope)[:, :, None] * identity
-    pulled = (axes @ pull[..., None])[..., 0] - slope * centre
-    covariance = np.linalg.inv(total)
-    location = (covariance @ pulled[..., None])[..., 0] * slope + centre
-    return location, np.linalg.cholesky(covariance) * slope[:, :, None]
 
 
 def _evidence(target: Target, theta: np.ndarray, lp: np.ndarray) -> np.ndarray:

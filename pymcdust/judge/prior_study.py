@@ -173,7 +173,9 @@ class PriorStudy:
         parts = []
         for start in range(0, n_superpixel, step):
             part = _rows(posterior, {"superpixel": slice(start, start + step)})
-            parts.append(self._study(part, refit, refitter))
+            # Tails of weights that overflow are told by their k-hat.
+            with np.errstate(over="ignore"):
+                parts.append(self._study(part, refit, refitter))
             if progress is not None:
                 progress(min(start + step, n_superpixel), n_superpixel)
         result = parts[0] if len(parts) == 1 else xr.concat(parts, "superpixel", join="exact")

@@ -13,7 +13,7 @@ from pymcdust.errors import ConfigurationError, ModelError, ResultError
 from pymcdust.infer import compiled as compiled_module
 from pymcdust.infer.nuts import Nuts
 from pymcdust.judge import prior_refit, prior_study
-from pymcdust.judge.prior_refit import expected_moments
+from pymcdust.judge.prior_moments import expected_moments
 from pymcdust.judge.prior_study import HOW, PriorStudy
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.store import open_tree, write_store
