@@ -135,6 +135,7 @@ class Parameter:
             return _untransformed(self.prior, name, self.dims, numbers)
         prior = deepcopy(self.prior)
         prior.dims = self.dims
+        prior.parameters = {key: named(value, self.dims) for key, value in prior.parameters.items()}
         try:
             variable = prior.create_variable(name, xdist=True)
         except (NotImplementedError, UnsupportedDistributionError) as error:
@@ -319,6 +320,7 @@ def describe_prior(prior: Prior | float) -> str:
         return f"{prior:g}"
     words = []
     for name, value in prior.parameters.items():
-        text = describe_prior(value) if isinstance(value, Prior | int | float) else str(value)
+        known = isinstance(value, Prior | int | float)
+        text = describe_prior(value) if known else str(np.asarray(value).tolist())
         words.append(text if name in ("mu", "sigma", "alpha", "beta") else f"{name}={text}")
     return f"{prior.distribution}({', '.join(words)})"
