@@ -268,5 +268,7 @@ def _pareto_k(log_weight: np.ndarray) -> np.ndarray:
     # Weights that are all the same have no tail.
     some = np.ptp(log_weight, axis=1) > 0
     if some.any():
-        _, pareto_k[some] = array_stats.psislw(-log_weight[some], axis=1)
+        # A heavy tail overflows where its last quantile is asked for.
+        with np.errstate(over="ignore", invalid="ignore"):
+            _, pareto_k[some] = array_stats.psislw(-log_weight[some], axis=1)
     return np.where(np.isfinite(pareto_k), pareto_k, np.inf)

@@ -195,7 +195,9 @@ def _pareto_smooth(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     log_weight = log_weight - log_weight.max(axis=1, keepdims=True)
     # Below this a weight is nothing; the fit of the tail takes finite numbers alone.
     finite = np.maximum(log_weight, -700.0)
-    smoothed, pareto_k = array_stats.psislw(-finite, axis=1)
+    # A heavy tail overflows where its last quantile is asked for.
+    with np.errstate(over="ignore", invalid="ignore"):
+        smoothed, pareto_k = array_stats.psislw(-finite, axis=1)
     usable = np.isfinite(pareto_k) & np.isfinite(smoothed).all(axis=1)
     smoothed = np.where(usable[:, None], smoothed, finite)
     smoothed = smoothed - logsumexp(smoothed, axis=1, keepdims=True)

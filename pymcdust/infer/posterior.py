@@ -46,7 +46,7 @@ MEANINGS: dict[str, str] = {
     "laplace_pareto_k": "k-hat of the importance weights of the Laplace approximation alone",
     "importance_ess": "effective number of the weighted draws",
     "rounds": "proposals that were drawn from",
-    "ln_evidence": "log of the evidence",
+    "ln_evidence": "log of the evidence; of proposals that learnt, some hundredths too low",
     "ln_evidence_error": "standard error of the log of the evidence",
     "method": "which method drew",
     "walker": "walker of the ensemble",

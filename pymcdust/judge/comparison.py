@@ -27,6 +27,12 @@ from pymcdust.sky.store import open_store
 #: Superpixels that are compared at a time, and in a chunk of the store.
 CHUNK = 32
 
+#: Points of a proposal for the evidence: errors of ln Z are then a hundredth or two.
+POINTS = 2000
+
+#: Draws by which predictions are weighted, at most, of all chains; the evidence takes all.
+PREDICTING_DRAWS = 2000
+
 #: What posteriors of the same data have in common, by the names of their rows.
 SAME = ("reddening", "intercept", "emission", "sigma", "chi2_floor", "log_norm", "n_data")
 
@@ -344,10 +350,15 @@ def _compare_part(
     columns = {}
     for name, variant in variants.items():
         part, compiled = variant.part(superpixels)
+        method = arguments["evidence"]
+        points = {"points": POINTS} if method in ("auto", "importance", "bridge") else {}
         evidence = evidence_of(
-            part, method=arguments["evidence"], seed=arguments["seed"], compiled=compiled
+            part, method=method, seed=arguments["seed"], compiled=compiled, **points
         )
-        prediction = predict(part, pixels, **cut, compiled=compiled)
-        check = check_predictions(part, pixels, block=arguments["block"])
+        sizes = part["posterior"].sizes
+        step = max(1, sizes["chain"] * sizes["draw"] // PREDICTING_DRAWS)
+        thinned = part.isel(draw=slice(None, None, step))
+        prediction = predict(thinned, pixels, **cut, compiled=compiled)
+        check = check_predictions(thinned, pixels, block=arguments["block"])
         columns[name] = one_variant(part, evidence, prediction, check)
     return all_variants(columns, pixels)

@@ -101,7 +101,9 @@ def smoothed_weights(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     varies = np.flatnonzero(log_weight.min(axis=1) < -SAME)
     for row in varies:
         try:
-            own, pareto_k[row] = array_stats.psislw(-smoothed[row])
+            # A heavy tail overflows where its last quantile is asked for.
+            with np.errstate(over="ignore", invalid="ignore"):
+                own, pareto_k[row] = array_stats.psislw(-smoothed[row])
         except ValueError:  # the largest weights are all the same: one draw, many times
             pareto_k[row] = np.inf
             continue

@@ -158,7 +158,7 @@ def main() -> None:
     runs = {}
     for name, noise in NOISE.items():
         print(f"Comparing: {name}", file=sys.stderr, flush=True)
-        runs[name] = run(noise, 20 if options.quick else 200)
+        runs[name] = run(noise, 20 if options.quick else 100)
     page = write_page(runs)
     print(page)
     if options.write:
