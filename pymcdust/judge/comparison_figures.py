@@ -1,14 +1,16 @@
 """Figures of a comparison: maps of what each superpixel prefers, and the sums over the sky."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, SymLogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pymcdust.judge.figures import CHAINS
 from pymcdust.judge.preference import (
@@ -29,13 +31,17 @@ from pymcdust.products.panels import (
 )
 from pymcdust.products.plots import plot_temperature
 from pymcdust.products.projection import NO_DATA_COLOUR, frame
-from pymcdust.products.scales import Scale, sequential, symmetric
+from pymcdust.products.scales import Scale, symmetric
 
 #: Fill of superpixels without a winner.
 UNDECIDED_COLOUR = "0.62"
 
 #: Stripes where a difference is smaller than `SIGNIFICANT` times its standard error.
 UNCERTAIN_COLOURS = ("0.75", "0.55")
+
+#: Largest difference on a linear scale; on others, what is linear.
+LARGEST_LINEAR = 40.0
+LINEAR = 3.0
 
 #: Standard errors from which a difference is drawn without stripes.
 SIGNIFICANT = 2.0
@@ -139,7 +145,8 @@ def plot_weights(comparison: xr.Dataset) -> Figure:
         One panel for each variant.
     """
     shown = {str(m): comparison["weight"].sel(model=m).values for m in comparison["model"].values}
-    scale = sequential(np.array([0.0, 1.0]), "cividis", False)
+    colours = colormaps["cividis"].with_extremes(bad=NO_DATA_COLOUR)
+    scale = Scale(colours, Normalize(0, 1), "neither")
     return _maps(comparison, shown, "stacking weight", scale=scale)
 
 
@@ -288,7 +295,7 @@ def _maps(
 ) -> Figure:
     """Draw maps (superpixel,) on one scale, by default one that is blue above zero."""
     sky_image = sky_image_of(comparison)
-    scale = scale or symmetric(np.stack(list(shown.values())), "RdBu")
+    scale = scale or _differences_scale(np.stack(list(shown.values())))
     figure, groups = panel_groups([len(shown)], sky_image)
     panels: Sequence[Axes] = groups[0]
     for panel, (name, values) in zip(panels, shown.items(), strict=True):
@@ -298,8 +305,21 @@ def _maps(
             overlays.append(stripes(where, UNCERTAIN_COLOURS))
         draw_panel(panel, sky_image, values, scale, overlays)
         panel.set_title(_words(name), fontsize=9)
-    scale.bar(figure, list(panels), label, vertical=False)
+    bar = scale.bar(figure, list(panels), label, vertical=False)
+    if isinstance(scale.norm, SymLogNorm):
+        powers = 10.0 ** np.arange(1, np.floor(np.log10(scale.norm.vmax)) + 1)
+        bar.set_ticks([*-powers[::-1], 0, *powers])
+        bar.minorticks_off()
+        bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if uncertain is not None:
         patch = striped_patch(UNCERTAIN_COLOURS, "less than two standard errors")
         figure.legend(handles=[patch], loc="outside lower center", frameon=False, fontsize=8)
     return figure
+
+
+def _differences_scale(values: np.ndarray) -> Scale:
+    """Return a scale that is blue above zero, and logarithmic where there are large values."""
+    scale = symmetric(values, "RdBu")
+    if scale.norm.vmax > LARGEST_LINEAR:
+        scale = replace(scale, norm=SymLogNorm(LINEAR, vmin=scale.norm.vmin, vmax=scale.norm.vmax))
+    return scale

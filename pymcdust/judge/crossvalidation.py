@@ -17,7 +17,6 @@ import xarray as xr
 from pymcdust.infer.bridge import bridge_sample
 from pymcdust.infer.compiled import CompiledPosterior
 from pymcdust.infer.importance import (
-    MAX_ROUNDS,
     RELIABLE_K,
     ImportanceSample,
     Proposal,
@@ -32,6 +31,9 @@ from pymcdust.sky.compression import compress
 #: Twice the independent draws that the points of a good proposal are worth: the evidence is then
 #: known to two or three hundredths.
 DRAWS = 2000
+
+#: Proposals after which NUTS is asked: it takes less time than further ones would.
+ROUNDS = 3
 
 #: Independent draws that the points must be worth for the search not to be lost.
 LOST = 20
@@ -166,7 +168,7 @@ def _evidence(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _importance(target: Target, first: Proposal) -> ImportanceSample:
-    rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
+    rounds = ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
     return importance_sample(target.log_posterior, first, DRAWS, target.generators(), rounds)
 
 
