@@ -245,8 +245,9 @@ def plot_pit(comparison: xr.Dataset) -> Figure:
             panel.stairs(density, edges, color=colour, linewidth=1.3, label=_words(name))
         panel.set_title(f"{band} GHz", fontsize=9)
         panel.set(xlabel="PIT", xlim=(0, 1))
-        panel.set_ylim(bottom=0)
         panel.tick_params(labelsize=8)
+    # They share their limits, which must hold the highest of all.
+    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("density")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
