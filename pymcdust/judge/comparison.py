@@ -358,7 +358,7 @@ def _compare_part(
         sizes = part["posterior"].sizes
         step = max(1, sizes["chain"] * sizes["draw"] // PREDICTING_DRAWS)
         thinned = part.isel(draw=slice(None, None, step))
-        prediction = predict(thinned, pixels, **cut, compiled=compiled)
+        prediction = predict(thinned, pixels, **cut, compiled=compiled, refit_loo=False)
         check = check_predictions(thinned, pixels, block=arguments["block"])
         columns[name] = one_variant(part, evidence, prediction, check)
     return all_variants(columns, pixels)

@@ -61,6 +61,7 @@ def predict(
     seed: int = 0,
     compiled: CompiledPosterior | None = None,
     largest_k: float | None = None,
+    refit_loo: bool = True,
 ) -> xr.Dataset:
     """Estimate how well the model of a posterior predicts blocks of pixels that are withheld.
 
@@ -85,6 +86,9 @@ def predict(
         few draws (see `pymcdust.judge.withheld.largest_k`). Already from 0.5 upwards the errors of
         weights shrink slowly with the number of draws, to some tenths for a fold: a smaller value
         costs time, and infinity trusts all weights.
+    refit_loo : bool, optional
+        Whether weights are given up for single blocks as well, not for folds alone. Otherwise
+        `reliable_loo` is false where they cannot be relied on.
 
     Returns
     -------
@@ -117,7 +121,8 @@ def predict(
         found[superpixel if found.ndim > 1 else ...] += log_likelihood.sum(axis=1)
         scores.weigh(superpixel, log_likelihood)
     check_same(found, stored)
-    _refit(scores, Evidences(posterior, sky, compiled), blocks, sky, seed)
+    criteria = ("kfold", "loo") if refit_loo else ("kfold",)
+    _refit(scores, Evidences(posterior, sky, compiled), blocks, sky, seed, criteria)
     attrs = {"model": posterior.attrs["model"], "seed": seed, "draws": stored.shape[-1]}
     return scores.dataset(sky, blocks).assign_attrs(attrs)
 
@@ -273,7 +278,12 @@ class _Scores:
 
 
 def _refit(
-    scores: _Scores, evidences: Evidences, blocks: PixelBlocks, sky: xr.Dataset, seed: int
+    scores: _Scores,
+    evidences: Evidences,
+    blocks: PixelBlocks,
+    sky: xr.Dataset,
+    seed: int,
+    criteria: tuple[str, ...],
 ) -> None:
     """Score blocks by evidences where the weights of draws cannot be relied on.
 
@@ -283,6 +293,8 @@ def _refit(
     wanted: dict[tuple[int, bytes], Withheld] = {}
     scored = []
     for criterion, superpixel, block in scores.unreliable():
+        if criterion not in criteria:
+            continue
         fold = scores.fold[superpixel]
         chosen = np.arange(blocks.n_block) == block
         hidden = chosen if criterion == "loo" else fold == fold[block]

@@ -72,6 +72,7 @@ def test_it_holds_what_its_parts_say(comparison, posteriors, sky):
         np.testing.assert_allclose(here["elpd_block"], scores["elpd_kfold"], rtol=1e-10)
         score = scores["elpd_kfold"].values
         np.testing.assert_allclose(here["elpd"], score.sum(axis=1), rtol=1e-10)
+        assert not predict(posterior, sky, folds=4, refit_loo=False).refitted_loo.any()
         error = np.sqrt(score.shape[1]) * score.std(axis=1, ddof=1)
         np.testing.assert_allclose(here["elpd_error"], error, rtol=1e-10)
         np.testing.assert_allclose(here["elpd_sky"], score.sum(), rtol=1e-10)

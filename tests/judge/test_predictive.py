@@ -196,6 +196,18 @@ def test_evidences_take_over_where_a_block_surprises(shift, block):
     np.testing.assert_array_equal(found.elpd_loo.values[kept], weighted.elpd_loo.values[kept])
 
 
+def test_single_blocks_can_be_left_with_their_weights():
+    sky = linear_sky(outlier=(3, 10.0))
+    posterior = exact_posterior(sky)
+    whole = predicted(sky, posterior, block=1, folds=4)
+    found = predicted(sky, posterior, block=1, folds=4, refit_loo=False)
+    assert whole.refitted_loo[:, 3].all()
+    assert not found.refitted_loo.any()
+    assert not found.reliable_loo[:, 3].any()
+    np.testing.assert_allclose(found.elpd_kfold, whole.elpd_kfold, rtol=1e-9)
+    np.testing.assert_array_equal(found.refitted, whole.refitted)
+
+
 def test_bridges_take_over_where_importance_sampling_fails(monkeypatch):
     class Independent:
         """Draws as NUTS does, of the linear model: without its compilation."""
