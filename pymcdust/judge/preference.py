@@ -14,7 +14,7 @@ from pymcdust.errors import ResultError, unknown
 #: Posterior probability from which a superpixel has a winner.
 DECIDED = 0.9
 
-#: Edges of the bins of Galactic latitude |b| [deg] of a summary.
+#: Edges of the bins of absolute Galactic latitude [deg] of a summary.
 LATITUDES = (0.0, 5.0, 10.0, 20.0, 30.0, 90.0)
 
 #: Number of bins of the column, of equally many superpixels.
@@ -184,7 +184,7 @@ def summarise_places(comparison: xr.Dataset, reference: str | None = None) -> li
     -------
     list of dict
         One for each variant in each part: ``by`` ("latitude" or "column"), ``low`` and ``high``
-        (|b| [deg], or the median reddening of the sightline [mag]), ``superpixels``, ``model``,
+        (absolute latitude [deg], or the median reddening of the sightline [mag]), ``superpixels``, ``model``,
         ``elpd_difference`` and its ``elpd_difference_error``, ``ln_bayes_factor``, ``won``, and
         ``weight``, the mean of the superpixels' stacking weights.
     """
