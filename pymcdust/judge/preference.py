@@ -185,8 +185,8 @@ def summarise_places(comparison: xr.Dataset, reference: str | None = None) -> li
     list of dict
         One for each variant in each part: ``by`` ("latitude" or "column"), ``low`` and ``high``
         (absolute latitude [deg], or median reddening of the sightline [mag]), ``superpixels``,
-        ``model``, ``elpd_difference`` and its ``elpd_difference_error``, ``ln_bayes_factor``, ``won``, and
-        ``weight``, the mean of the superpixels' stacking weights.
+        ``model``, ``elpd_difference`` and its ``elpd_difference_error``, ``ln_bayes_factor``,
+        ``won``, and ``weight``, the mean of the superpixels' stacking weights.
     """
     name = reference_of(comparison, reference)
     of_block = comparison["elpd_block"] - comparison["elpd_block"].sel(model=name)
