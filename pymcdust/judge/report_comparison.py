@@ -92,6 +92,12 @@ def verdict(comparison: xr.Dataset) -> tuple[str, str]:
         f"{_words(next_)} is {number(float(bayes['ln_bayes_factor_sky']), 1)} ± "
         f"{number(float(bayes['ln_bayes_factor_sky_error']), 1)}."
     )
+    doubtful = int((~comparison["evidence_reliable"].sel(model=[first, next_])).any("model").sum())
+    if doubtful:
+        evidence += (
+            f" In {doubtful:,} of {comparison.sizes['superpixel']:,} superpixels one of the two "
+            "evidences cannot be relied on."
+        )
     return predicts, evidence
 
 

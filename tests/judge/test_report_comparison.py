@@ -56,6 +56,13 @@ def test_the_verdict_tells_a_difference_from_chance(make_comparison):
     assert "predict equally well" in predicts
 
 
+def test_evidence_that_cannot_be_relied_on_is_told(make_comparison):
+    comparison = make_comparison()
+    assert "cannot be relied on" not in verdict(comparison)[1]
+    comparison["evidence_reliable"].values[1, [3, 5]] = False
+    assert "In 2 of 60 superpixels" in verdict(comparison)[1]
+
+
 def test_blocks_of_several_pixels_are_told(make_comparison, write):
     comparison = make_comparison()
     comparison.attrs["block"] = 16

@@ -30,9 +30,10 @@ def test_all_estimators_find_the_same_evidences(n_voxel):
         error = np.hypot(one.ln_evidence_error, other.ln_evidence_error)
         difference = (one.ln_evidence - other.ln_evidence) / error
         away.extend(difference[one.reliable & other.reliable].values)
-    # Populations may not find to rest in nine voxels of thick dust, and say so.
+    # What comes from the prior may not arrive in nine voxels of thick dust, and says so.
     unreliable = {method: int((~estimate.reliable).sum()) for method, estimate in found.items()}
-    assert sum(unreliable.values()) == unreliable["smc"] <= 1
+    assert unreliable["importance"] == unreliable["bridge"] == 0
+    assert max(unreliable["smc"], unreliable["stepping"]) <= 1
     # The error of eight populations is uncertain, so that some differences are larger than normal.
     assert np.max(np.abs(away)) < 4.5
     assert 0.5 < np.sqrt(np.mean(np.square(away))) < 1.5
