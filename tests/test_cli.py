@@ -179,7 +179,7 @@ def test_compare_and_sensitivity(run, skies, tmp_path):
     page = tmp_path / "comparison.html"
     status, _, _ = run("report", out, "--out", page, "--reference", "mine")
     assert status == 0
-    assert "less that of mine" in page.read_text()
+    assert "minus that of mine" in page.read_text()
 
     words = ["sensitivity", drawn / "mine.zarr", "--out", tmp_path / "s.zarr"]
     status, told, _ = run(*words, "--figures", tmp_path / "figures")

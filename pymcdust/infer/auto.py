@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymcdust.infer.importance import RELIABLE_K
 from pymcdust.infer.laplace import Laplace
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.target import Draws, Target
+from pymcdust.infer.weights import RELIABLE_K
 
 #: What the draws of a block must be worth for each chain (Vehtari et al. 2021).
 LEAST_ESS = 100

@@ -16,16 +16,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from arviz_stats.base import array_stats
-from scipy.special import logsumexp
 
 from pymcdust.errors import ResultError
 from pymcdust.infer.importance import Proposal
+from pymcdust.infer.weights import log_mean, smooth_weights
 
 #: Points of the proposal for each half of the draws.
 POINTS = 4000
 
 #: Iterations after which a bridge is given up, and the change of ln Z below which it is done.
 MAX_ITERATIONS, TOLERANCE = 1000, 1e-6
+
+#: Difference of the halves, in standard errors, from which they contradict each other.
+LARGEST_DIFFERENCE = 4.0
 
 #: Draws that a half must have for each parameter: its covariance shapes the proposal.
 LEAST_PER_PARAMETER = 5
@@ -54,6 +57,11 @@ class Bridge:
     half_difference: np.ndarray
     overlap: np.ndarray
     pareto_k: np.ndarray
+
+    def reliable(self, largest_error: float) -> np.ndarray:
+        """Return where the error is below a limit, and the halves do not contradict each other."""
+        agree = np.abs(self.half_difference) < LARGEST_DIFFERENCE
+        return (self.ln_evidence_error < largest_error) & agree
 
 
 def bridge_sample(
@@ -188,7 +196,7 @@ def _bridge(
         ln_evidence,
         np.where(usable, np.sqrt(variance), np.inf),
         np.where(usable, of_points.mean(axis=1), 0.0),
-        np.where(usable, _pareto_k(at_points), np.inf),
+        np.where(usable, smooth_weights(at_points)[1], np.inf),
     )
 
 
@@ -229,8 +237,8 @@ def _fixed_point(
     for _ in range(MAX_ITERATIONS):
         share, rest = log_share[active], log_rest[active] + ln_evidence[active, None]
         draws, points = at_draws[active], at_points[active]
-        above = _log_mean(points - np.logaddexp(share + points, rest))
-        changed = above - _log_mean(-np.logaddexp(share + draws, rest))
+        above = log_mean(points - np.logaddexp(share + points, rest))
+        changed = above - log_mean(-np.logaddexp(share + draws, rest))
         moved = np.abs(changed - ln_evidence[active])
         ln_evidence[active] = changed
         active = active[moved > TOLERANCE]
@@ -239,10 +247,6 @@ def _fixed_point(
     converged = np.ones(len(ln_evidence), dtype=bool)
     converged[active] = False
     return ln_evidence, converged
-
-
-def _log_mean(values: np.ndarray) -> np.ndarray:
-    return logsumexp(values, axis=1) - np.log(values.shape[1])
 
 
 def _relative_variance(values: np.ndarray) -> np.ndarray:
@@ -257,18 +261,3 @@ def _effective(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         ess = array_stats.ess(chains, chain_axis=0, draw_axis=1, method="mean")
     # Draws that are worth more than independent ones are not counted on; constants have no ESS.
     return np.clip(np.nan_to_num(ess, nan=1.0), 1.0, values.shape[1])
-
-
-def _pareto_k(log_weight: np.ndarray) -> np.ndarray:
-    """Return k-hat of the weights (block, point), infinite where it cannot be told."""
-    log_weight = log_weight - log_weight.max(axis=1, keepdims=True)
-    # Below this a weight is nothing; the fit of the tail takes finite numbers alone.
-    log_weight = np.maximum(log_weight, -700.0)
-    pareto_k = np.full(len(log_weight), np.inf)
-    # Weights that are all the same have no tail.
-    some = np.ptp(log_weight, axis=1) > 0
-    if some.any():
-        # A heavy tail overflows where its last quantile is asked for.
-        with np.errstate(over="ignore", invalid="ignore"):
-            _, pareto_k[some] = array_stats.psislw(-log_weight[some], axis=1)
-    return np.where(np.isfinite(pareto_k), pareto_k, np.inf)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
+
+from pymcdust.infer.weights import RELIABLE_K, smooth_weights
 
 #: Degrees of freedom of the proposals.
 DEGREES_OF_FREEDOM = 5
@@ -25,9 +26,6 @@ KEPT = 3
 
 #: Proposals after which a block is left as it is.
 MAX_ROUNDS = 8
-
-#: Largest k-hat of weights that can be relied on (Vehtari et al. 2024).
-RELIABLE_K = 0.7
 
 #: Fraction of the draws asked for that the weights must be worth before a block is done.
 ENOUGH = 0.5
@@ -147,7 +145,7 @@ def importance_sample(
         pool = [*pool[-(KEPT - 1) :], _Round(drawn, points, log_posterior(points, active))]
         points = np.concatenate([r.points for r in pool], axis=1)
         log_weight = _mixture_log_weight(pool, points)
-        smoothed, pareto_k = _pareto_smooth(log_weight)
+        smoothed, pareto_k = smooth_weights(log_weight)
         weight = np.exp(smoothed)
         results["ess"][active] = 1 / np.square(weight).sum(axis=1)
         results["pareto_k"][active] = pareto_k
@@ -188,20 +186,6 @@ def _mixture_log_weight(pool: list[_Round], points: np.ndarray) -> np.ndarray:
     log_weight = log_posterior - (np.logaddexp.reduce(density) - np.log(len(pool)))
     # A point so far out that its density overflows weighs nothing.
     return np.where(np.isfinite(log_weight), log_weight, -np.inf)
-
-
-def _pareto_smooth(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return smoothed, normalised log weights, and k-hat."""
-    log_weight = log_weight - log_weight.max(axis=1, keepdims=True)
-    # Below this a weight is nothing; the fit of the tail takes finite numbers alone.
-    finite = np.maximum(log_weight, -700.0)
-    # A heavy tail overflows where its last quantile is asked for.
-    with np.errstate(over="ignore", invalid="ignore"):
-        smoothed, pareto_k = array_stats.psislw(-finite, axis=1)
-    usable = np.isfinite(pareto_k) & np.isfinite(smoothed).all(axis=1)
-    smoothed = np.where(usable[:, None], smoothed, finite)
-    smoothed = smoothed - logsumexp(smoothed, axis=1, keepdims=True)
-    return smoothed, np.where(usable, pareto_k, np.inf)
 
 
 def _log_mean(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -154,7 +154,7 @@ class Laplace:
         scale : Proposal
             Location and scale of every block's posterior.
         """
-        sample = _learn(target, self.draws * self.chains, self.rounds)
+        sample = learn(target, target.laplace, self.draws * self.chains, self.rounds)
         theta = sample.theta.reshape(target.n_block, self.chains, self.draws, target.n_parameter)
         stats = {
             "pareto_k": np.maximum(sample.pareto_k, sample.first_pareto_k),
@@ -173,16 +173,31 @@ class Laplace:
 
 def learn_scale(target: Target) -> Proposal:
     """Return location and scale of every block's posterior, as well as they are quickly found."""
-    return _learn(target, DRAWS_FOR_SCALE, MAX_ROUNDS).proposal
+    return learn(target, target.laplace, DRAWS_FOR_SCALE).proposal
 
 
-def _learn(target: Target, n_draw: int, rounds: int) -> ImportanceSample:
+def learn(
+    target: Target, first: Proposal, n_draw: int, max_rounds: int = MAX_ROUNDS
+) -> ImportanceSample:
+    """Sample a target by importance, by proposals that learn if its blocks are small enough.
+
+    Parameters
+    ----------
+    target : Target
+        What is sampled.
+    first : Proposal
+        Where the search begins.
+    n_draw : int
+        Draws of every block.
+    max_rounds : int, optional
+        Largest number of proposals.
+
+    Returns
+    -------
+    ImportanceSample
+        Of blocks with more than `LARGEST_LEARNT` parameters, by the first proposal alone.
+    """
     learnable = target.n_parameter <= LARGEST_LEARNT
-    sample = importance_sample(
-        target.log_posterior,
-        target.laplace,
-        n_draw,
-        target.generators(),
-        rounds if learnable else 1,
-    )
-    return sample if learnable else replace(sample, proposal=target.laplace)
+    rounds = max_rounds if learnable else 1
+    sample = importance_sample(target.log_posterior, first, n_draw, target.generators(), rounds)
+    return sample if learnable else replace(sample, proposal=first)

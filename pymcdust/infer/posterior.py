@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from pymc_extras.prior import Prior
 
 from pymcdust.errors import FileFormatError, listing
-from pymcdust.infer.coordinates import to_normal
 from pymcdust.infer.graph import DATA
+from pymcdust.infer.priors import prior_quantiles
 from pymcdust.infer.target import Draws, Target
-from pymcdust.modeling.parameter import named
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.store import open_tree
 
@@ -199,25 +197,12 @@ def quantile_draws(posterior: xr.DataTree, target: Target) -> np.ndarray:
     (chain, draw, block, parameter) array
         The draws.
     """
-    natural = posterior["posterior"].to_dataset()
+    natural, model = posterior["posterior"].to_dataset(), target.posterior.model
     sizes = natural.sizes
     theta = np.empty((sizes["chain"], sizes["draw"], target.n_block, target.n_parameter))
     for slot in target.posterior.slots:
-        prior = target.posterior.model.prior_of(slot.name)
-        variable = natural[slot.name].transpose("chain", "draw", *slot.dims)
-        own = {}
-        for name, value in prior.parameters.items():
-            value = natural[f"{slot.name}_{name}"] if isinstance(value, Prior) else value
-            value = named(value, slot.dims)
-            if isinstance(value, xr.DataArray):
-                # Voxels and bands have numbers here, not names, and the order of the variable's.
-                value = value.drop_vars(value.coords).broadcast_like(
-                    variable.drop_vars(variable.coords)
-                )
-                value = value.transpose(*variable.dims).values
-            own[name] = value
-        u = to_normal(prior, variable.values, own)
-        theta[..., slot.columns] = u.reshape(*theta.shape[:3], -1)
+        u = prior_quantiles(model, natural, slot.name).transpose("chain", "draw", *slot.dims)
+        theta[..., slot.columns] = u.values.reshape(*theta.shape[:3], -1)
     return theta
 
 

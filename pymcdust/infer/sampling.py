@@ -189,13 +189,37 @@ def make_method(name: str, settings: dict[str, Any]) -> Method:
     """
     if name not in METHODS:
         raise ConfigurationError(unknown("method", name, METHODS))
-    method = METHODS[name].method
-    allowed = [field.name for field in fields(method)]
+    return with_settings(METHODS[name].method, name, settings)
+
+
+def with_settings[T](kind: type[T], name: str, settings: dict[str, Any]) -> T:
+    """Return an instance of a dataclass of settings.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass.
+    name : str
+        Name of the method whose settings it holds.
+    settings : dict
+        Those that are not to have their default.
+
+    Returns
+    -------
+    object
+        An instance of `kind`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is unknown, or impossible.
+    """
+    allowed = [field.name for field in fields(kind)]
     for setting in settings:
         if setting not in allowed:
             raise ConfigurationError(unknown(f"setting of the method {name}", setting, allowed))
     try:
-        return method(**settings)
+        return kind(**settings)
     except TypeError as error:
         raise ConfigurationError(
             f"a setting of the method {name} is impossible: {error}"

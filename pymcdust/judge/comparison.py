@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,20 @@ SAME = ("reddening", "intercept", "emission", "sigma", "chi2_floor", "log_norm",
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Variant:
     """A posterior, and its model compiled as soon as it is needed."""
 
     posterior: xr.DataTree
-    _compiled: list[CompiledPosterior] = field(default_factory=list)
 
-    def part(self, superpixels: slice) -> tuple[xr.DataTree, CompiledPosterior]:
-        """Return the draws of some superpixels, read, and the compiled model."""
-        part = self.posterior.isel(superpixel=superpixels, missing_dims="ignore").load()
-        if not self._compiled:
-            model = model_of(self.posterior)
-            self._compiled.append(CompiledPosterior(model, rows_of(part), "quantile"))
-        return part, self._compiled[0]
+    @cached_property
+    def compiled(self) -> CompiledPosterior:
+        """The model in quantile coordinates."""
+        return CompiledPosterior(model_of(self.posterior), rows_of(self.posterior), "quantile")
+
+    def part(self, superpixels: slice) -> xr.DataTree:
+        """Return the draws of some superpixels, in memory."""
+        return self.posterior.isel(superpixel=superpixels, missing_dims="ignore").load()
 
 
 def compare(
@@ -349,7 +350,7 @@ def _compare_part(
     cut = {name: arguments[name] for name in ("block", "folds", "seed")}
     columns = {}
     for name, variant in variants.items():
-        part, compiled = variant.part(superpixels)
+        part, compiled = variant.part(superpixels), variant.compiled
         method = arguments["evidence"]
         points = {"points": POINTS} if method in ("auto", "importance", "bridge") else {}
         evidence = evidence_of(

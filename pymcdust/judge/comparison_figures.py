@@ -17,6 +17,7 @@ from pymcdust.judge.preference import (
     DECIDED,
     differences,
     reference_of,
+    spoken,
     summarise_variants,
     winner,
 )
@@ -65,7 +66,7 @@ def plot_bayes_factors(comparison: xr.Dataset, reference: str | None = None) -> 
     name, others = _others(comparison, reference)
     values = differences(comparison, name)["ln_bayes_factor"]
     shown = {other: values.sel(model=other).values for other in others}
-    return _maps(comparison, shown, f"ln Bayes factor over {_words(name)}")
+    return _maps(comparison, shown, f"ln Bayes factor over {spoken(name)}")
 
 
 def plot_elpd_differences(comparison: xr.Dataset, reference: str | None = None) -> Figure:
@@ -92,7 +93,7 @@ def plot_elpd_differences(comparison: xr.Dataset, reference: str | None = None) 
         shown[other] = here["elpd_difference"].values
         error = here["elpd_difference_error"].values
         uncertain[other] = np.abs(shown[other]) < SIGNIFICANT * error
-    return _maps(comparison, shown, f"ELPD less that of {_words(name)}", uncertain)
+    return _maps(comparison, shown, f"ELPD minus that of {spoken(name)}", uncertain)
 
 
 def plot_winner(comparison: xr.Dataset) -> Figure:
@@ -118,7 +119,7 @@ def plot_winner(comparison: xr.Dataset) -> Figure:
     for number, name in enumerate(comparison["model"].values):
         colour = CHAINS[number % len(CHAINS)]
         colours[image == number] = to_rgba(colour)
-        patches.append(Patch(color=colour, label=f"{_words(name)} ({int((best == number).sum())})"))
+        patches.append(Patch(color=colour, label=f"{spoken(name)} ({int((best == number).sum())})"))
     undecided = f"undecided: below {100 * DECIDED:.0f} % ({int((best == -1).sum())})"
     patches.append(Patch(color=UNDECIDED_COLOUR, label=undecided))
     width, height = panel_size(sky_image, 1)
@@ -200,8 +201,8 @@ def plot_variants(comparison: xr.Dataset, reference: str | None = None) -> Figur
     panels = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(rows))
     for panel, key, label in (
-        (panels[0], "elpd_difference", f"ELPD less that of {_words(name)}"),
-        (panels[1], "ln_bayes_factor", f"ln Bayes factor over {_words(name)}"),
+        (panels[0], "elpd_difference", f"ELPD minus that of {spoken(name)}"),
+        (panels[1], "ln_bayes_factor", f"ln Bayes factor over {spoken(name)}"),
     ):
         values = np.array([row[key] for row in rows])
         errors = SIGNIFICANT * np.array([row[f"{key}_error"] for row in rows])
@@ -211,7 +212,7 @@ def plot_variants(comparison: xr.Dataset, reference: str | None = None) -> Figur
         panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    panels[0].set_yticks(y, [_words(row["model"]) for row in rows], fontsize=9)
+    panels[0].set_yticks(y, [spoken(row["model"]) for row in rows], fontsize=9)
     panels[0].set_ylim(-0.6, len(rows) - 0.4)
     return figure
 
@@ -242,7 +243,7 @@ def plot_pit(comparison: xr.Dataset) -> Figure:
             here = count.sel(model=name, band=band).values
             density = here / max(here.sum(), 1) * len(here)
             colour = CHAINS[number % len(CHAINS)]
-            panel.stairs(density, edges, color=colour, linewidth=1.3, label=_words(name))
+            panel.stairs(density, edges, color=colour, linewidth=1.3, label=spoken(name))
         panel.set_title(f"{band} GHz", fontsize=9)
         panel.set(xlabel="PIT", xlim=(0, 1))
         panel.tick_params(labelsize=8)
@@ -275,16 +276,12 @@ def plot_residuals(comparison: xr.Dataset, model: str | None = None) -> Figure:
     values = comparison["residual"].sel(model=reference_of(comparison, model))
     shown = {f"{band} GHz": values.sel(band=band).values for band in comparison["band"].values}
     scale = symmetric(np.stack(list(shown.values())), "RdBu_r")
-    return _maps(comparison, shown, rf"mean residual of {_words(model)} [$\sigma$]", scale=scale)
+    return _maps(comparison, shown, rf"mean residual of {spoken(model)} [$\sigma$]", scale=scale)
 
 
 def _others(comparison: xr.Dataset, reference: str | None) -> tuple[str, list[str]]:
     name = reference_of(comparison, reference)
     return name, [str(other) for other in comparison["model"].values if str(other) != name]
-
-
-def _words(name: object) -> str:
-    return str(name).replace("_", " ")
 
 
 def _maps(
@@ -305,7 +302,7 @@ def _maps(
             where = sky_image.sample(uncertain[name].astype(float))
             overlays.append(stripes(where, UNCERTAIN_COLOURS))
         draw_panel(panel, sky_image, values, scale, overlays)
-        panel.set_title(_words(name), fontsize=9)
+        panel.set_title(spoken(name), fontsize=9)
     bar = scale.bar(figure, list(panels), label, vertical=False)
     if isinstance(scale.norm, SymLogNorm):
         powers = 10.0 ** np.arange(1, np.floor(np.log10(scale.norm.vmax)) + 1)

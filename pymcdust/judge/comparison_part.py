@@ -7,11 +7,9 @@ import xarray as xr
 from scipy.special import softmax
 
 from pymcdust.infer.posterior import model_of
+from pymcdust.judge.predictive_check import PIT_BINS, pit_bins
 from pymcdust.judge.preference import total_and_error
 from pymcdust.judge.stacking import stacking_weights
-
-#: Bins of the histograms of PIT.
-PIT_BINS = 20
 
 #: Blocks that are counted for each variant beforehand: weights stay near even until a variant is
 #: better by a few units of log score, less than which a superpixel cannot tell.
@@ -190,13 +188,7 @@ def _averaged(comparison: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _histogram(pit: xr.DataArray) -> xr.DataArray:
     """Count the PIT of the valid pixels in bins, (superpixel, band, bin)."""
-    values = pit.transpose("superpixel", "band", "pixel").values
-    bins = np.minimum(np.nan_to_num(values * PIT_BINS, nan=0.0), PIT_BINS - 1).astype(int)
-    counts = np.zeros((*values.shape[:2], PIT_BINS), dtype=np.int32)
-    for number in range(PIT_BINS):
-        counts[..., number] = ((bins == number) & np.isfinite(values)).sum(axis=2)
-    return xr.DataArray(
-        counts,
-        dims=("superpixel", "band", "bin"),
-        coords={"superpixel": pit["superpixel"], "band": pit["band"]},
-    )
+    bins = pit_bins(pit.transpose("superpixel", "band", "pixel"))
+    counts = np.stack([(bins == number).sum("pixel") for number in range(PIT_BINS)], axis=2)
+    coords = {"superpixel": pit["superpixel"], "band": pit["band"]}
+    return xr.DataArray(counts, coords, ("superpixel", "band", "bin"))

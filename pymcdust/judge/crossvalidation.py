@@ -14,18 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from pymcdust.infer.bridge import bridge_sample
+from pymcdust.infer.bridge import bridge_sample, shape_proposal
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import (
-    RELIABLE_K,
-    ImportanceSample,
-    Proposal,
-    importance_sample,
-)
-from pymcdust.infer.laplace import LARGEST_LEARNT
+from pymcdust.infer.importance import ImportanceSample, Proposal
+from pymcdust.infer.laplace import learn
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.posterior import model_of, quantile_draws, rows_of
 from pymcdust.infer.target import Target
+from pymcdust.infer.weights import RELIABLE_K
 from pymcdust.sky.compression import compress
 
 #: Twice the independent draws that the points of a good proposal are worth: the evidence is then
@@ -42,16 +38,11 @@ LOST = 20
 BRIDGED = 1000
 CHAINS = 2
 
-#: Largest standard error of the log of an evidence that is relied on, and largest difference of
-#: the two halves of a bridge in units of its standard error.
+#: Largest standard error of the log of an evidence that is relied on.
 LARGEST_ERROR = 0.1
-LARGEST_DIFFERENCE = 4.0
 
 #: Posteriors that are worked on together.
 TOGETHER = 64
-
-#: Least variance of a proposal; that of the prior is 1.
-LEAST_VARIANCE = 1e-6
 
 
 class Withheld(NamedTuple):
@@ -141,22 +132,17 @@ class Evidences:
         n_block = rows.sizes["superpixel"] if self._compiled.by_superpixel else 1
         target = Target(self._compiled, rows, [np.random.SeedSequence(0)] * n_block)
         theta = quantile_draws(self._posterior, target)
-        theta = theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2)
-        mean = theta.mean(axis=1)
-        away = theta - mean[:, None]
-        covariance = away.transpose(0, 2, 1) @ away / away.shape[1]
-        covariance += LEAST_VARIANCE * np.eye(target.n_parameter)
-        return Proposal(mean, np.linalg.cholesky(covariance))
+        return shape_proposal(theta.reshape(-1, *theta.shape[2:]).transpose(1, 0, 2))[0]
 
 
 def _evidence(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
     """Return the log of the evidence of every block, and whether it can be relied on."""
-    sample = _importance(target, first)
+    sample = learn(target, first, DRAWS, ROUNDS)
     ln_evidence, reliable = sample.ln_evidence, _relied_on(sample)
     lost = np.flatnonzero(~reliable & (sample.ess < LOST))
     if len(lost):
         hard = target.select(lost)
-        again = _importance(hard, hard.laplace)
+        again = learn(hard, hard.laplace, DRAWS, ROUNDS)
         ln_evidence[lost], reliable[lost] = again.ln_evidence, _relied_on(again)
         sample.proposal.location[lost] = again.proposal.location
         sample.proposal.factor[lost] = again.proposal.factor
@@ -165,11 +151,6 @@ def _evidence(target: Target, first: Proposal) -> tuple[np.ndarray, np.ndarray]:
         scale = sample.proposal.select(left)
         ln_evidence[left], reliable[left] = _bridge(target.select(left), scale)
     return ln_evidence, reliable
-
-
-def _importance(target: Target, first: Proposal) -> ImportanceSample:
-    rounds = ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
-    return importance_sample(target.log_posterior, first, DRAWS, target.generators(), rounds)
 
 
 def _relied_on(sample: ImportanceSample) -> np.ndarray:
@@ -185,7 +166,4 @@ def _bridge(target: Target, scale: Proposal) -> tuple[np.ndarray, np.ndarray]:
     bridge = bridge_sample(
         target.log_posterior, theta, log_posterior.reshape(theta.shape[:3]), target.generators()
     )
-    reliable = (bridge.ln_evidence_error < LARGEST_ERROR) & (
-        np.abs(bridge.half_difference) < LARGEST_DIFFERENCE
-    )
-    return bridge.ln_evidence, reliable
+    return bridge.ln_evidence, bridge.reliable(LARGEST_ERROR)

@@ -6,7 +6,7 @@ every constant of their likelihood. The estimators estimate the same number, and
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -17,12 +17,13 @@ from arviz_stats.base import array_stats
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
 from pymcdust.infer.bridge import POINTS, bridge_sample, shape_proposal
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import RELIABLE_K, importance_sample
+from pymcdust.infer.importance import importance_sample
 from pymcdust.infer.posterior import model_of, quantile_draws, rows_of
-from pymcdust.infer.sampling import make_method
+from pymcdust.infer.sampling import make_method, with_settings
 from pymcdust.infer.smc import Smc
 from pymcdust.infer.stepping_stones import SteppingStones
-from pymcdust.infer.target import Target, child_seed
+from pymcdust.infer.target import Target
+from pymcdust.infer.weights import RELIABLE_K
 from pymcdust.judge.posterior import check_posterior, independent_draws
 from pymcdust.sky.morphology import random_stream
 
@@ -32,9 +33,6 @@ METHODS = ("auto", *ESTIMATORS)
 
 #: Superpixels that are worked on at a time.
 CHUNK = 32
-
-#: Which children of the streams of draws are those of the evidence: draws have the first few.
-EVIDENCE = 1_000_000
 
 #: Points of a proposal, at least.
 LEAST_POINTS = 100
@@ -53,9 +51,6 @@ LEAST_ESS = 50
 
 #: Split R-hat from which chains have not met, and nothing tells what each of them is worth.
 LARGEST_RHAT = 1.1
-
-#: Difference between two halves, in standard errors, from which they contradict each other.
-LARGEST_DIFFERENCE = 4.0
 
 _LONG_NAMES = {
     "ln_evidence": "log of the evidence",
@@ -121,7 +116,7 @@ def evidence(
     check_posterior(posterior)
     _check_data(posterior)
     estimate = _estimator(method, settings)
-    random_stream(seed, "draws")  # refuses what is no seed
+    random_stream(seed, "evidence")  # refuses what is no seed
     model = model_of(posterior)
     definition = json.loads(posterior.attrs["model_definition"])
     if compiled is not None and json.loads(json.dumps(compiled.model.to_dict())) != definition:
@@ -181,7 +176,7 @@ class _Subject:
     ) -> "_Subject":
         """Take superpixels of a posterior and their rows of data."""
         keys = rows.superpixel.values if compiled.by_superpixel else [0]
-        seeds = [child_seed(random_stream(seed, "draws", key), EVIDENCE) for key in keys]
+        seeds = [random_stream(seed, "evidence", key) for key in keys]
         target = Target(compiled, rows, seeds)
         stats = part["sample_stats"].dataset
         lp = stats["lp"].transpose("chain", "draw", ...).values
@@ -214,7 +209,7 @@ def _estimator(method: str, settings: dict[str, Any]) -> Callable[[_Subject], _E
         smc = make_method("smc", {"chains": POPULATIONS, **settings})
         return lambda subject: _smc(subject, smc)
     if method == "stepping":
-        stones = _stepping_stones(settings)
+        stones = with_settings(SteppingStones, method, settings)
         return lambda subject: _stepping(subject, stones)
     for name in settings:
         if name != "points":
@@ -264,14 +259,14 @@ def _bridge(subject: _Subject, points: int) -> _Estimate:
     bridge = bridge_sample(
         target.log_posterior, subject.theta, subject.lp, target.generators(), points
     )
-    error = bridge.ln_evidence_error
     # Draws that are resampled by weights carry the weights' errors, of which a bridge sees nothing.
-    reliable = np.isnan(subject.draws_k) & (error < LARGEST_ERROR)
-    reliable &= np.abs(bridge.half_difference) < LARGEST_DIFFERENCE
+    reliable = np.isnan(subject.draws_k) & bridge.reliable(LARGEST_ERROR)
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = array_stats.rhat(subject.theta, chain_axis=0, draw_axis=1, method="split")
     reliable &= rhat.max(axis=1) < LARGEST_RHAT
-    return _estimate("bridge", bridge.ln_evidence, error, reliable, bridge.pareto_k)
+    return _estimate(
+        "bridge", bridge.ln_evidence, bridge.ln_evidence_error, reliable, bridge.pareto_k
+    )
 
 
 def _smc(subject: _Subject, smc: Smc) -> _Estimate:
@@ -287,14 +282,6 @@ def _smc(subject: _Subject, smc: Smc) -> _Estimate:
     moved = (correlation < smc.correlation_threshold).all(axis=0)
     reliable = moved & (error < LARGEST_ERROR)
     return _estimate("smc", top + np.log(mean), error, reliable, np.full(len(top), np.nan))
-
-
-def _stepping_stones(settings: dict[str, Any]) -> SteppingStones:
-    allowed = [field.name for field in fields(SteppingStones)]
-    for name in settings:
-        if name not in allowed:
-            raise ConfigurationError(unknown("setting of the method stepping", name, allowed))
-    return SteppingStones(**settings)
 
 
 def _stepping(subject: _Subject, stepping_stones: SteppingStones) -> _Estimate:

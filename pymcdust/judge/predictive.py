@@ -17,8 +17,9 @@ import xarray as xr
 from arviz_stats import ELPDData, ELPDDataLOO, ELPDDataLOOKFold
 
 from pymcdust.errors import ConfigurationError, ResultError, listing, unknown
+from pymcdust.infer import weights
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.judge import withheld
+from pymcdust.infer.weights import log_mean
 from pymcdust.judge.crossvalidation import Evidences, Withheld
 from pymcdust.judge.pointwise import (
     check_same,
@@ -27,7 +28,7 @@ from pymcdust.judge.pointwise import (
     posterior_values,
     stored_log_likelihood,
 )
-from pymcdust.judge.withheld import leave_all_out, leave_one_out, log_mean
+from pymcdust.judge.withheld import leave_all_out, leave_one_out
 from pymcdust.sky.blocks import PixelBlocks, fold_blocks, pixel_blocks
 from pymcdust.sky.morphology import random_stream
 
@@ -83,7 +84,7 @@ def predict(
         The model, compiled in quantile coordinates, for the chunks of a sky to share.
     largest_k : float, optional
         k-hat from which weights are given up for a ratio of evidences; by default 0.7, or less for
-        few draws (see `pymcdust.judge.withheld.largest_k`). Already from 0.5 upwards the errors of
+        few draws (see `pymcdust.infer.weights.largest_k`). Already from 0.5 upwards the errors of
         weights shrink slowly with the number of draws, to some tenths for a fold: a smaller value
         costs time, and infinity trusts all weights.
     refit_loo : bool, optional
@@ -113,7 +114,7 @@ def predict(
     blocks = pixel_blocks(sky, block)
     fold = fold_blocks(sky, blocks, folds, seed)
     stored = stored_log_likelihood(posterior)
-    limit = withheld.largest_k(stored.shape[-1]) if largest_k is None else largest_k
+    limit = weights.largest_k(stored.shape[-1]) if largest_k is None else largest_k
     scores = _Scores.empty(fold, folds, limit)
     found = np.zeros(stored.shape)
     likelihoods = log_likelihoods(posterior_values(posterior), sky, blocks)

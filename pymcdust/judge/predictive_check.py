@@ -13,6 +13,7 @@ from scipy.special import chdtrc, ndtr
 
 from pymcdust.errors import ResultError
 from pymcdust.infer.posterior import model_of
+from pymcdust.infer.weights import smooth_weights
 from pymcdust.judge.pointwise import (
     check_same,
     log_normalisation,
@@ -22,14 +23,13 @@ from pymcdust.judge.pointwise import (
     whitened,
 )
 from pymcdust.judge.uniformity import chi_square_p
-from pymcdust.judge.withheld import smoothed_weights
 from pymcdust.sky.blocks import PixelBlocks, pixel_blocks, valid_blocks
 
 #: Draws that a check is made with; more of a posterior are thinned.
 DRAWS = 1000
 
-#: Bins of the PIT in the test of its distribution.
-BINS = 20
+#: Bins of the PIT in the test of its distribution, and in histograms.
+PIT_BINS = 20
 
 _LONG_NAMES = {
     "residual": "emission minus posterior mean of the model, over sigma",
@@ -104,7 +104,7 @@ def check_predictions(
         log_likelihood = normalisation[position] - 0.5 * _by_block(by_pixel, blocks)
         total[position if total.ndim > 1 else ...] += log_likelihood.sum(axis=1)
         used = present[position]
-        log_weight, pareto_k[position, used] = smoothed_weights(-log_likelihood.T[used])
+        log_weight, pareto_k[position, used] = smooth_weights(-log_likelihood.T[used])
         weight = np.zeros(log_likelihood.T.shape)
         weight[used] = np.exp(log_weight)
         residual[position] = np.where(own, -misfit.mean(axis=1).T, np.nan)
@@ -154,15 +154,17 @@ def pit_uniformity(pit: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     (band,) DataArray
-        The p-value of a chi-square test of `BINS` bins; NaN with few data.
+        The p-value of a chi-square test of `PIT_BINS` bins; NaN with few data.
     """
-    by_band = pit.transpose("band", ...).values.reshape(pit.sizes["band"], -1)
-    p_values = []
-    for values in by_band:
-        values = values[np.isfinite(values)]
-        bins = np.minimum((values * BINS).astype(int), BINS - 1)
-        p_values.append(chi_square_p(bins, BINS, BINS))
+    by_band = pit_bins(pit).transpose("band", ...).values.reshape(pit.sizes["band"], -1)
+    p_values = [chi_square_p(bins[bins >= 0], PIT_BINS, PIT_BINS) for bins in by_band]
     return xr.DataArray(p_values, dims="band", coords={"band": pit["band"].values}, name="pit_p")
+
+
+def pit_bins(pit: xr.DataArray) -> xr.DataArray:
+    """Return the bin of each PIT, of `PIT_BINS` of the same width; -1 where there is none."""
+    bins = np.minimum((pit.fillna(0.0) * PIT_BINS).astype(int), PIT_BINS - 1)
+    return bins.where(pit.notnull(), -1)
 
 
 def _by_block(by_pixel: np.ndarray, blocks: PixelBlocks) -> np.ndarray:

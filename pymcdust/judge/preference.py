@@ -21,6 +21,17 @@ LATITUDES = (0.0, 5.0, 10.0, 20.0, 30.0, 90.0)
 COLUMN_BINS = 4
 
 
+def spoken(variant: object) -> str:
+    """Write the name of a variant in words.
+
+    Examples
+    --------
+    >>> spoken("temperature_per_voxel")
+    'temperature per voxel'
+    """
+    return str(variant).replace("_", " ")
+
+
 def reference_of(comparison: xr.Dataset, reference: str | None = None) -> str:
     """Return the variant that others are compared with: by default the first.
 
@@ -186,7 +197,7 @@ def summarise_places(comparison: xr.Dataset, reference: str | None = None) -> li
         One for each variant in each part: ``by`` ("latitude" or "column"), ``low`` and ``high``
         (absolute latitude [deg], or median reddening of the sightline [mag]), ``superpixels``,
         ``model``, ``elpd_difference`` and its ``elpd_difference_error``, ``ln_bayes_factor``,
-        ``won``, and ``weight``, the mean of the superpixels' stacking weights.
+        ``won``, and ``mean_weight``, that of the superpixels' stacking weights.
     """
     name = reference_of(comparison, reference)
     of_block = comparison["elpd_block"] - comparison["elpd_block"].sel(model=name)
@@ -211,7 +222,7 @@ def summarise_places(comparison: xr.Dataset, reference: str | None = None) -> li
                         bayes.isel(model=number, superpixel=inside).sum(skipna=False)
                     ),
                     "won": int((best.isel(superpixel=inside) == number).sum()),
-                    "weight": float(
+                    "mean_weight": float(
                         comparison["weight"].isel(model=number, superpixel=inside).mean()
                     ),
                 }

@@ -7,7 +7,7 @@ declared prior's draws themselves are carried over and weighted; where that fail
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -16,23 +16,17 @@ from arviz_stats.base import array_stats
 from pymcdust.errors import ResultError, listing
 from pymcdust.infer.bridge import bridge_sample
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import (
-    MAX_ROUNDS,
-    RELIABLE_K,
-    ImportanceSample,
-    Proposal,
-    importance_sample,
-)
-from pymcdust.infer.laplace import LARGEST_LEARNT
+from pymcdust.infer.importance import Proposal
+from pymcdust.infer.laplace import learn
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.posterior import quantile_draws, rows_of
 from pymcdust.infer.priors import log_prior, prior_quantiles, with_numbers
 from pymcdust.infer.target import Target
+from pymcdust.infer.weights import RELIABLE_K, largest_k, log_mean, smooth_weights
 from pymcdust.judge.prior_grid import Alternative, declared_number
 from pymcdust.judge.prior_moments import expected_moments
-from pymcdust.judge.prior_weights import efficiency, log_mean
+from pymcdust.judge.prior_weights import efficiency
 from pymcdust.judge.statistics import LARGEST_RHAT, worst_rhat
-from pymcdust.judge.withheld import largest_k, smoothed_weights
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.morphology import random_stream
 
@@ -162,7 +156,7 @@ class Refitter:
             self._target(rows, declared, blocks),
             self._starts(posterior, declared, blocks),
         )
-        sample = self._sample(target, start)
+        sample = learn(target, start, DRAWS)
         failed = np.flatnonzero(np.maximum(sample.pareto_k, sample.first_pareto_k) >= RELIABLE_K)
         evidence = sample.ln_evidence.copy()
         if len(failed):
@@ -178,13 +172,6 @@ class Refitter:
             posterior = posterior.isel(superpixel=blocks)
         lp = posterior["sample_stats"]["lp"].transpose("chain", "draw", ...).values
         return _evidence(target, quantile_draws(posterior, target), lp)
-
-    @staticmethod
-    def _sample(target: Target, start: Proposal) -> ImportanceSample:
-        """Sample by importance; proposals of many parameters do not learn."""
-        rounds = MAX_ROUNDS if target.n_parameter <= LARGEST_LEARNT else 1
-        sample = importance_sample(target.log_posterior, start, DRAWS, target.generators(), rounds)
-        return sample if rounds > 1 else replace(sample, proposal=start)
 
     def _rows(self, posterior: xr.DataTree) -> xr.Dataset:
         """Return the rows of data, and see to it that a function is compiled for them."""
@@ -218,13 +205,13 @@ class Refitter:
     def _target(self, rows: xr.Dataset, prior: np.ndarray, block: np.ndarray) -> Target:
         numbers = self._numbers(prior)
         if self.model.couples_superpixels:
-            keys = [(0, 0, int(p)) for p in prior]
+            keys = [(0, int(p)) for p in prior]
             numbers = {number: values[0] for number, values in numbers.items()}
         else:
             superpixel = rows["superpixel"].values
-            keys = [(int(superpixel[b]), 0, int(p)) for p, b in zip(prior, block, strict=True)]
+            keys = [(int(superpixel[b]), int(p)) for p, b in zip(prior, block, strict=True)]
             rows = rows.isel(superpixel=block)
-        seeds = [random_stream(self.seed, "draws", *key) for key in keys]
+        seeds = [random_stream(self.seed, "priors", *key) for key in keys]
         return Target(self._compiled, with_numbers(rows, self.model, numbers), seeds)
 
     def _starts(self, posterior: xr.DataTree, prior: np.ndarray, block: np.ndarray) -> Proposal:
@@ -280,7 +267,7 @@ class Refitter:
         self, posterior: xr.DataTree, target: Target, start: Proposal, jobs: "_Jobs"
     ) -> Iterator[Refits]:
         """Draw the posteriors of one target, each by the first of three ways that succeeds."""
-        sample = self._sample(target, start)
+        sample = learn(target, start, DRAWS)
         # Resampling cannot give back what the weights have taken.
         ess = np.minimum(sample.ess, DRAWS)
         # Later proposals may come to fit what they have seen, while a long tail stays unseen.
@@ -304,7 +291,7 @@ class Refitter:
                 break
             part = target.select(tried)
             theta, log_weight, worth = self._carried(posterior, part, jobs.select(tried), share)
-            smoothed, pareto_k = smoothed_weights(log_weight)
+            smoothed, pareto_k = smooth_weights(log_weight)
             weight = np.exp(smoothed)
             ess = worth / np.square(weight).sum(axis=1)
             done = np.flatnonzero((pareto_k < largest_k(weight.shape[1])) & (ess >= LEAST_ESS))

@@ -17,6 +17,7 @@ from pymcdust.errors import ConfigurationError, ResultError, unknown
 from pymcdust.infer.posterior import model_of
 from pymcdust.infer.priors import free_variables
 from pymcdust.infer.sampling import sample
+from pymcdust.infer.weights import largest_k, log_mean, smooth_weights
 from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.prior_grid import declared_number, prior_grid
 from pymcdust.judge.prior_refit import LEAST_ESS, Refitter
@@ -25,13 +26,11 @@ from pymcdust.judge.prior_weights import (
     SUMMARIES,
     efficiency,
     equal_weights,
-    log_mean,
     log_ratios,
     summarise,
     summarise_sorted,
 )
 from pymcdust.judge.sensitivity import with_distances
-from pymcdust.judge.withheld import largest_k, smoothed_weights
 from pymcdust.modeling.gallery import resolve
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
@@ -206,7 +205,7 @@ class PriorStudy:
         draws, block = posterior["posterior"].dataset, _block(posterior)
         ratios = log_ratios(self.model, self.priors, draws, block)
         n_prior, n_block, n_draw = ratios.shape
-        log_weight, pareto_k = smoothed_weights(ratios.reshape(-1, n_draw))
+        log_weight, pareto_k = smooth_weights(ratios.reshape(-1, n_draw))
         weight = np.exp(log_weight).reshape(ratios.shape)
         pareto_k = np.where(equal_weights(ratios), 0.0, pareto_k.reshape(n_prior, n_block))
         # Where the declared prior allows nothing there are no draws, which no weight can tell.

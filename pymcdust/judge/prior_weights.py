@@ -5,9 +5,9 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 from pymcdust.infer.priors import free_variables, log_prior
+from pymcdust.infer.weights import SAME
 from pymcdust.judge.posterior import independent_draws
 from pymcdust.judge.prior_grid import Alternative
-from pymcdust.judge.withheld import SAME
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 
 #: Probability inside of the interval between `low` and `high`: ArviZ's default.
@@ -81,12 +81,6 @@ def equal_weights(log_weight: np.ndarray) -> np.ndarray:
     top = log_weight.max(axis=-1)
     lowest = np.where(np.isfinite(log_weight), log_weight, np.inf).min(axis=-1)
     return np.isfinite(top) & (top - lowest < SAME)
-
-
-def log_mean(log_weight: np.ndarray) -> np.ndarray:
-    """Return the log of the mean weight (..., draw)."""
-    top = log_weight.max(axis=-1)
-    return top + np.log(np.exp(log_weight - top[..., None]).mean(axis=-1))
 
 
 def summarise(values: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:

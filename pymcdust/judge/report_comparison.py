@@ -1,6 +1,7 @@
 """The report of a comparison: which variant the sky prefers, where, and how far to trust it."""
 
 import json
+from html import escape
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,7 @@ from pymcdust.judge.preference import (
     DECIDED,
     differences,
     reference_of,
+    spoken,
     summarise_places,
     summarise_variants,
     winner,
@@ -51,7 +53,7 @@ def comparison_page(comparison: xr.Dataset, reference: str | None = None) -> str
         _trust(comparison),
         _models(comparison),
     ]
-    title = "Comparison of " + ", ".join(_words(m) for m in comparison["model"].values)
+    title = "Comparison of " + ", ".join(spoken(m) for m in comparison["model"].values)
     version = comparison.attrs.get("pymcdust_version", "")
     footer = f"Written by pymcdust{f'; compared by its version {version}' if version else ''}."
     return page(title, _lead(comparison, name), [s for s in sections if s is not None], footer)
@@ -73,12 +75,12 @@ def verdict(comparison: xr.Dataset) -> tuple[str, str]:
     size = f"{number(gain, 1)} ± {number(error, 1)}"
     if gain > figures.SIGNIFICANT * error:
         predicts = (
-            f"{_words(best)} predicts best what it has not seen: its ELPD is {size} above that of "
-            f"{_words(second)}, the next."
+            f"{spoken(best)} predicts best what it has not seen: its ELPD is {size} above that of "
+            f"{spoken(second)}, the next."
         )
     else:
         predicts = (
-            f"{_words(best)} and {_words(second)} predict equally well what they have not seen: "
+            f"{spoken(best)} and {spoken(second)} predict equally well what they have not seen: "
             f"their ELPDs differ by {size}."
         )
     known = [row for row in rows if np.isfinite(row["ln_evidence"])]
@@ -88,8 +90,8 @@ def verdict(comparison: xr.Dataset) -> tuple[str, str]:
     first, next_ = known[0]["model"], known[1]["model"]
     bayes = differences(comparison, next_).sel(model=first)
     evidence = (
-        f"The evidence of the whole sky is highest for {_words(first)}: its log Bayes factor over "
-        f"{_words(next_)} is {number(float(bayes['ln_bayes_factor_sky']), 1)} ± "
+        f"The evidence of the whole sky is highest for {spoken(first)}: its log Bayes factor over "
+        f"{spoken(next_)} is {number(float(bayes['ln_bayes_factor_sky']), 1)} ± "
         f"{number(float(bayes['ln_bayes_factor_sky_error']), 1)}."
     )
     doubtful = int((~comparison["evidence_reliable"].sel(model=[first, next_])).any("model").sum())
@@ -107,11 +109,11 @@ def _lead(comparison: xr.Dataset, reference: str) -> str:
     shown = {
         "superpixels": f"{comparison.sizes['superpixel']:,}",
         "variants": str(comparison.sizes["model"]),
-        "compared with": _words(reference),
+        "compared with": spoken(reference),
         f"with a winner (P ≥ {DECIDED:g})": f"{int((best >= 0).sum()):,}",
     }
     return (
-        f'<div class="verdict"><p><strong>{_plain(predicts)}</strong></p>'
+        f'<div class="verdict"><p><strong>{escape(predicts)}</strong></p>'
         f"{paragraph(evidence)}</div>" + numbers(shown)
     )
 
@@ -119,7 +121,7 @@ def _lead(comparison: xr.Dataset, reference: str) -> str:
 def _variants(comparison: xr.Dataset, reference: str) -> Section:
     rows = [
         [
-            _words(row["model"]),
+            spoken(row["model"]),
             _with_error(row["elpd_difference"], row["elpd_difference_error"]),
             number(row["p_better"], 2),
             _with_error(row["ln_bayes_factor"], row["ln_bayes_factor_error"]),
@@ -137,9 +139,9 @@ def _variants(comparison: xr.Dataset, reference: str) -> Section:
         f"{100 - 100 * DECIDED:.0f} % probable by its evidence.",
         [
             "variant",
-            f"ELPD − {_words(reference)}",
+            f"ELPD − that of {spoken(reference)}",
             "P better",
-            f"ln B over {_words(reference)}",
+            f"ln B over {spoken(reference)}",
             "weight",
             "won",
             "lost",
@@ -177,7 +179,7 @@ def _caution(comparison: xr.Dataset) -> str:
 def _sky(comparison: xr.Dataset, reference: str) -> Section | None:
     if comparison.sizes["superpixel"] == 1 or "superpixel_nside" not in comparison.attrs:
         return None
-    name = _words(reference)
+    name = spoken(reference)
     body = ""
     if bool((comparison["ln_evidence"].notnull().sum("model") > 1).any()):
         body += picture(
@@ -195,8 +197,8 @@ def _sky(comparison: xr.Dataset, reference: str) -> Section | None:
         )
     body += picture(
         figures.plot_elpd_differences(comparison, reference),
-        f"Maps of the ELPD less that of {name}.",
-        f"Expected log predictive density less that of {name}: blue where the variant predicts "
+        f"Maps of the ELPD minus that of {name}.",
+        f"Expected log predictive density minus that of {name}: blue where the variant predicts "
         "better; striped where the difference is below two standard errors.",
         wide=True,
     )
@@ -230,18 +232,18 @@ def _places(comparison: xr.Dataset, reference: str) -> Section | None:
             [
                 f"{significant(row['low'])} – {significant(row['high'])}",
                 f"{row['superpixels']:,}",
-                _words(row["model"]),
+                spoken(row["model"]),
                 _with_error(row["elpd_difference"], row["elpd_difference_error"]),
                 number(row["ln_bayes_factor"], 1),
                 f"{row['won']:,}",
-                number(row["weight"], 2),
+                number(row["mean_weight"], 2),
             ]
             for row in places
             if row["by"] == by and row["model"] != reference
         ]
         columns = [head, "superpixels", "variant", "ELPD difference", "ln B", "won", "mean weight"]
         body += table(
-            f"{caption} Sums over the superpixels, compared with {_words(reference)}.",
+            f"{caption} Sums over the superpixels, compared with {spoken(reference)}.",
             columns,
             rows,
             text=["variant"],
@@ -272,7 +274,7 @@ def _checks(comparison: xr.Dataset) -> Section:
     misfit = comparison["chi2_p"].where(comparison["chi2_p"].notnull()) < MISFIT
     rows = [
         [
-            _words(name),
+            spoken(name),
             *(f"{100 * float(misfit.sel(model=name, band=band).mean()):.1f}" for band in bands),
         ]
         for name in comparison["model"].values
@@ -304,7 +306,7 @@ def _trust(comparison: xr.Dataset) -> Section:
         drawn = methods[str(name)]
         rows.append(
             [
-                _words(name),
+                spoken(name),
                 METHOD_NAMES.get(drawn, drawn),
                 ", ".join(used) or "–",
                 number(float(here["ln_evidence_error"].median()), 3),
@@ -336,7 +338,7 @@ def _models(comparison: xr.Dataset) -> Section:
     definitions = json.loads(comparison.attrs["models"])
     body = "".join(
         table(
-            f"What {_words(name)} believes before the data.",
+            f"What {spoken(name)} believes before the data.",
             ["parameter", "tying", "prior", "unit"],
             tables_of_model(json.dumps(definition)),
             text=["prior"],
@@ -358,11 +360,3 @@ def _with_error(value: float, error: float) -> str:
     if not error > 0:
         return number(value, 1) if np.isfinite(value) else "–"
     return f"{number(value, 1)} ± {number(error, 1)}"
-
-
-def _plain(text: str) -> str:
-    return paragraph(text)[3:-4]
-
-
-def _words(name: object) -> str:
-    return str(name).replace("_", " ")

@@ -12,6 +12,9 @@ from pymcdust.products.staging import staged
 
 DOTS_PER_INCH = 150
 
+#: The parameters that are drawn.
+PARAMETERS = ("temperature", "beta", "rho")
+
 
 def is_study(result: xr.Dataset) -> bool:
     """Tell whether a dataset is what `PriorStudy.run` returns."""
@@ -80,22 +83,20 @@ def save_figures(result: xr.Dataset, folder: str | Path) -> list[Path]:
     list of Path
         The files written.
     """
-    per_voxel = [
-        name for name in ("temperature", "beta", "rho") if "voxel" in _dims_of(result, name)
-    ]
     if not is_study(result):
         figures = {
             f"prior_dominated_{name}": plot_prior_dominated(result, name)
-            for name in ("temperature", "beta", "rho")
+            for name in PARAMETERS
             if f"{name}_width" in result
         }
     else:
         figures = {}
         if (result["varied"] != "").any():
             figures["tornado"] = plot_tornado(result)
-        superpixel = _most_moved(result)
-        for name in per_voxel:
-            figures[f"band_{name}"] = plot_band(result, superpixel, parameter=name)
+        means = [name for name in PARAMETERS if f"{name}_mean" in result]
+        for name in [name for name in means if "voxel" in result[f"{name}_mean"].dims]:
+            moved = _most_moved(result, name)
+            figures[f"band_{name}"] = plot_band(result, moved, parameter=name)
     folder = Path(folder)
     files = [f"{name}.png" for name in figures]
     with staged(folder, files, overwrite=True) as unfinished:
@@ -124,31 +125,21 @@ def _of_study(result: xr.Dataset) -> dict[str, list[str]]:
     return columns
 
 
+def _shift(result: xr.Dataset, name: str) -> xr.DataArray:
+    """Return how far each prior moves the mean of a variable, in posterior standard deviations."""
+    mean = result[f"{name}_mean"]
+    return np.abs(mean - mean.isel(prior=0)) / result[f"{name}_sd"].isel(prior=0)
+
+
 def _shifts(result: xr.Dataset) -> np.ndarray:
-    """Return the shifts of all means in posterior standard deviations, (prior, value)."""
-    shifts = []
-    for name in [str(name).removesuffix("_mean") for name in result if name.endswith("_mean")]:
-        mean, sd = result[f"{name}_mean"], result[f"{name}_sd"]
-        shift = np.abs(mean - mean.isel(prior=0)) / sd.isel(prior=0)
-        shifts.append(shift.transpose("prior", ...).values.reshape(mean.sizes["prior"], -1))
-    return np.concatenate(shifts, axis=1)
+    """Return the shifts of all means, (prior, value)."""
+    names = [str(name).removesuffix("_mean") for name in result if name.endswith("_mean")]
+    shifts = [_shift(result, name).transpose("prior", ...).values for name in names]
+    return np.concatenate([shift.reshape(len(shift), -1) for shift in shifts], axis=1)
 
 
-def _most_moved(result: xr.Dataset) -> int | None:
-    """Return the superpixel whose values the priors move most, None where there are none."""
-    if "superpixel" not in result.dims:
-        return None
-    name = next(
-        name for name in result if name.endswith("_mean") and "superpixel" in result[name].dims
-    )
-    mean, sd = result[name], result[str(name).replace("_mean", "_sd")]
-    shift = np.abs(mean - mean.isel(prior=0)) / sd.isel(prior=0)
+def _most_moved(result: xr.Dataset, name: str) -> int:
+    """Return the superpixel in which the priors move a variable most."""
+    shift = _shift(result, name)
     shift = shift.max([dim for dim in shift.dims if dim != "superpixel"])
     return int(result["superpixel"].values[int(shift.argmax("superpixel"))])
-
-
-def _dims_of(result: xr.Dataset, name: str) -> tuple:
-    for key in (f"{name}_mean", f"{name}_width"):
-        if key in result:
-            return result[key].dims
-    return ()

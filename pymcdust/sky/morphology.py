@@ -19,9 +19,17 @@ from scipy.special import ndtri
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.validation import is_nside
 
-#: Where chance enters, into mock skies, draws of their posteriors and folds; each place has a
-#: stream of numbers of its own, all from one seed.
-STREAMS: dict[str, int] = {"reddening": 0, "truth": 1, "noise": 2, "draws": 3, "folds": 4}
+#: Where chance enters, into mock skies and into what is inferred of them; each place has a stream
+#: of numbers of its own, all from one seed.
+STREAMS: dict[str, int] = {
+    "reddening": 0,
+    "truth": 1,
+    "noise": 2,
+    "draws": 3,
+    "folds": 4,
+    "evidence": 5,
+    "priors": 6,
+}
 
 #: Pixels whose clouds are made at once, which bounds the memory.
 BLOCK: int = 1 << 19

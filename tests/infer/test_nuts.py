@@ -7,10 +7,10 @@ from pymcdust import Prior, fixed, per_superpixel
 from pymcdust.errors import ConfigurationError
 from pymcdust.infer import nuts as nuts_module
 from pymcdust.infer.auto import METHODS, Auto
-from pymcdust.infer.importance import RELIABLE_K
 from pymcdust.infer.laplace import Laplace
 from pymcdust.infer.nuts import STATISTICS, Nuts
 from pymcdust.infer.target import Target
+from pymcdust.infer.weights import RELIABLE_K
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.compression import compress
 

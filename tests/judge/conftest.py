@@ -11,7 +11,8 @@ import xarray as xr
 
 from pymcdust import build_sky, sample
 from pymcdust.judge import report_page
-from pymcdust.judge.comparison_part import PIT_BINS, over_the_sky
+from pymcdust.judge.comparison_part import over_the_sky
+from pymcdust.judge.predictive_check import PIT_BINS
 from pymcdust.judge.report import report
 from pymcdust.modeling.gallery import resolve
 from pymcdust.physics.emission import emissivity

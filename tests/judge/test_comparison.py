@@ -22,6 +22,7 @@ from pymcdust.judge import comparison as module
 from pymcdust.judge.comparison import compare, is_comparison, open_comparison
 from pymcdust.judge.evidence import evidence
 from pymcdust.judge.predictive import predict
+from pymcdust.judge.predictive_check import check_predictions
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 
 GEOMETRY = {
@@ -80,6 +81,29 @@ def test_it_holds_what_its_parts_say(comparison, posteriors, sky):
         draws = posterior.posterior.temperature
         mean = draws.mean(("chain", "draw")) + 0 * sky.voxel
         np.testing.assert_allclose(here["temperature"], mean.transpose("superpixel", "voxel"))
+
+
+def test_it_holds_how_well_the_data_are_predicted(comparison, posteriors, sky):
+    for name, posterior in posteriors.items():
+        here, check = comparison.sel(model=name), check_predictions(posterior, sky)
+        np.testing.assert_allclose(here.residual, check.residual.mean("pixel"), rtol=1e-9)
+        np.testing.assert_allclose(here.chi2_p, check.chi2_p, rtol=1e-9)
+        for superpixel in range(3):
+            for band in range(5):
+                pit = check.pit[superpixel, :, band].values
+                expected, _ = np.histogram(pit[np.isfinite(pit)], 20, (0, 1))
+                assert here.pit_count[superpixel, band].values.tolist() == expected.tolist()
+        scores = predict(posterior, sky, folds=4, refit_loo=False)
+        np.testing.assert_allclose(here.elpd_loo, scores.elpd_loo.sum("block"), rtol=1e-10)
+        np.testing.assert_array_equal(here.n_refitted, scores.refitted.sum("fold_number"))
+        np.testing.assert_array_equal(here.pareto_k, scores.pareto_k_fold.max("fold_number"))
+        assert (here.evidence_method == 0).all()
+    assert comparison.evidence_method.attrs["flag_meanings"].split()[0] == "importance"
+    assert (comparison.n_unreliable == 0).all()
+    assert (comparison.n_block == 64).all()
+    np.testing.assert_array_equal(comparison.n_data, 5 * sky.valid.sum("pixel"))
+    column = np.where(sky.valid, sky.reddening.sum("voxel"), np.nan)
+    np.testing.assert_allclose(comparison.column, np.nanmedian(column, axis=1), rtol=1e-6)
 
 
 def test_probabilities_are_those_of_bayes(comparison):

@@ -17,7 +17,7 @@ from pymcdust.infer.target import Draws
 from pymcdust.judge import crossvalidation
 from pymcdust.judge.pointwise import block_log_likelihood
 from pymcdust.judge.predictive import elpd_data, predict
-from pymcdust.judge.withheld import leave_all_out, leave_one_out, smoothed_weights
+from pymcdust.judge.withheld import leave_all_out, leave_one_out
 from pymcdust.sky.blocks import PixelBlocks, pixel_blocks
 from pymcdust.sky.compression import compress
 
@@ -335,21 +335,6 @@ def test_what_arviz_is_not_given(prediction):
         elpd_data(prediction, 7)
     with pytest.raises(ConfigurationError, match="did you mean 'loo'"):
         elpd_data(prediction, criterion="lo")
-
-
-def test_weights_that_do_not_vary_are_good():
-    log_weight, k = smoothed_weights(np.full((2, 500), 3.0))
-    np.testing.assert_allclose(np.exp(log_weight), 1 / 500)
-    assert k.tolist() == [0.0, 0.0]
-
-
-def test_one_draw_with_all_the_weight_is_not():
-    repeated = np.zeros((1, 500))
-    repeated[0, :200] = 5.0
-    assert smoothed_weights(repeated)[1].tolist() == [np.inf]
-    single = np.zeros((1, 500))
-    single[0, 0] = 2000.0
-    assert smoothed_weights(single)[1][0] > 0.7
 
 
 def test_a_fold_of_one_block_is_that_block():

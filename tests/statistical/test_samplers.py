@@ -10,12 +10,12 @@ from scipy import special, stats
 
 from pymcdust import Prior, fixed, per_superpixel, per_voxel
 from pymcdust.infer.compiled import CompiledPosterior
-from pymcdust.infer.importance import RELIABLE_K
 from pymcdust.infer.laplace import Laplace
 from pymcdust.infer.nuts import Nuts
 from pymcdust.infer.smc import Smc
 from pymcdust.infer.target import Target
 from pymcdust.infer.tempering import Ptemcee
+from pymcdust.infer.weights import RELIABLE_K
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
 from pymcdust.sky.compression import compress
 from pymcdust.sky.dataset import build_sky
