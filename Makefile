@@ -25,6 +25,7 @@ docs: $(DOCS_ENV)  ## Build the documentation into docs/_build/html
 bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/run.py
 	@$(PYTHON) tests/benchmarks/sampling.py
+	@$(PYTHON) tests/benchmarks/comparison.py
 
 calibration: $(TEST_ENV)  ## Calibrate samplers and comparisons by simulation, into docs
 	@$(PYTHON) tests/benchmarks/calibration.py --write docs
