@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from pymcdust.errors import ResultError
-from pymcdust.infer.bridge import bridge_sample, shape_proposal
+from pymcdust.infer.bridge import Bridge, bridge_sample, shape_proposal
 
 #: Blocks of one target, each with draws of its own: so often is a target estimated.
 REPEATS = 200
@@ -170,3 +170,11 @@ def test_too_few_draws_are_refused():
     theta = np.zeros((1, 19, 1, 2))
     with pytest.raises(ResultError, match=r"19 draws of 2 parameters; .* 20 or more"):
         bridge_sample(lambda x, blocks: x[..., 0], theta, theta[..., 0], [None])
+
+
+def test_a_bridge_is_relied_on_if_its_error_is_small_and_its_halves_agree():
+    error = np.array([0.1, 0.3, 0.1, np.inf, 0.1])
+    difference = np.array([1.0, 1.0, -4.5, np.nan, np.nan])
+    bridge = Bridge(np.zeros(5), error, difference, np.ones(5), np.zeros(5))
+    assert bridge.reliable(0.25).tolist() == [True, False, False, False, False]
+    assert bridge.reliable(0.5).tolist() == [True, True, False, False, False]

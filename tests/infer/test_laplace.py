@@ -5,7 +5,8 @@ import pytest
 from scipy import integrate, stats
 
 from pymcdust.infer.compiled import Evaluation
-from pymcdust.infer.laplace import laplace_approximation
+from pymcdust.infer.importance import Proposal
+from pymcdust.infer.laplace import LARGEST_LEARNT, laplace_approximation, learn
 
 
 def at_maximum(gradient, hessian, slope, curvature):
@@ -73,3 +74,33 @@ def test_a_saddle_has_no_covariance_and_harms_no_neighbour():
     found = laplace_approximation(at_maximum(zeros, hessian, ones, zeros))
     assert np.isnan(found.covariance[0]).all()
     np.testing.assert_allclose(found.sd[1], [1.0, 0.5])
+
+
+class Away:
+    """Standard normal posteriors, of some parameters, five widths from where one begins."""
+
+    def __init__(self, n_parameter):
+        self.n_parameter = n_parameter
+
+    def log_posterior(self, points, blocks):
+        return -0.5 * np.square(points - 5.0).sum(axis=2)
+
+    def generators(self):
+        return [np.random.default_rng(3)]
+
+
+def test_proposals_learn_where_blocks_are_small():
+    first = Proposal(np.full((1, 2), 2.0), np.eye(2)[None])
+    learnt = learn(Away(2), first, 500)
+    assert learnt.rounds[0] > 1
+    np.testing.assert_allclose(learnt.proposal.location, 5.0, atol=0.2)
+    np.testing.assert_allclose(learnt.theta.mean(axis=1), 5.0, atol=0.2)
+    assert learn(Away(2), first, 500, max_rounds=1).rounds[0] == 1
+
+
+def test_proposals_of_many_parameters_do_not_learn():
+    n = LARGEST_LEARNT + 1
+    first = Proposal(np.full((1, n), 5.1), np.eye(n)[None])
+    once = learn(Away(n), first, 500)
+    assert once.rounds[0] == 1
+    assert once.proposal is first
