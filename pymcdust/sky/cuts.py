@@ -1,6 +1,7 @@
 """What is kept: distance edges along the sightline, and superpixels that are well covered."""
 
 from collections.abc import Sequence
+from enum import IntFlag
 
 import numpy as np
 
@@ -11,6 +12,20 @@ SLICE_DISTANCE_MODULUS = 4.0 + 0.125 * np.arange(120)
 
 #: Least part of a pixel's area that must be observed for the mean over it to stand for the pixel.
 LEAST_AREA = 0.5
+
+
+class Mask(IntFlag):
+    """Why a pixel has no weight; several reasons may hold at once (Zelko et al. 2022, Sec. 3.3)."""
+
+    OUTSIDE = 1  #: not in the reddening map
+    NOT_CONVERGED = 2  #: the fit of the sightline's reddening did not converge
+    NO_STARS = 4  #: no star, hence no least reliable distance
+    UNRELIABLE = 8  #: an edge lies outside the reliable distances
+    NOT_FINITE = 16  #: the reddening is not a number
+    DECLINATION = 32  #: outside the range of declinations that was asked for
+    NO_EMISSION = 64  #: a band, or the CMB, is missing
+    MASK_EDGE = 128  #: too little of the beam is observed
+    THINNED = 256  #: one pixel of each beam is kept, and this is another one
 
 
 def distance(distance_modulus: np.ndarray) -> np.ndarray:
