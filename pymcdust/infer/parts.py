@@ -1,6 +1,5 @@
 """Results that are made in chunks: kept as they are done, gone on with when asked for again."""
 
-import json
 import shutil
 import zlib
 from importlib.metadata import version
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pymcdust.errors import ConfigurationError
 from pymcdust.sky.compression import is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
+from pymcdust.sky.stages import claim
 from pymcdust.sky.store import check_free, join_stores, open_tree, write_store
 
 #: What tells one sky (or its rows) from another, where a result is to be continued.
@@ -48,26 +47,7 @@ class Parts:
         self.out, self.overwrite = out, overwrite
         self.folder = out.with_name(f"{out.name}.parts")
         check_free(out, overwrite)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        note = self.folder / "fingerprint.json"
-        if not note.exists():
-            draft = note.with_suffix(".partial")
-            draft.write_text(json.dumps(fingerprint))
-            draft.replace(note)
-            return
-        try:
-            begun = json.loads(note.read_text())
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{note} is damaged, so that nobody knows what {self.folder} holds the "
-                "beginning of; remove the folder"
-            ) from error
-        changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
-        if changed:
-            raise ConfigurationError(
-                f"{self.folder} holds the beginning of a result with another "
-                f"{' and '.join(changed)}; start that again to finish it, or remove the folder"
-            )
+        claim(self.folder, fingerprint, "result")
 
     def load(self, start: int) -> xr.DataTree | None:
         """Return the chunk that begins at a superpixel's position, None if it is to be done."""

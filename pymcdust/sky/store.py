@@ -4,7 +4,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,21 +78,47 @@ def join_stores(
     FileFormatError
         If a part is cut short.
     """
+    write_blocks(
+        map(open_tree, parts),
+        path,
+        superpixels_per_chunk=superpixels_per_chunk,
+        overwrite=overwrite,
+    )
+
+
+def write_blocks(
+    blocks: Iterable[xr.Dataset | xr.DataTree],
+    path: str | Path,
+    *,
+    superpixels_per_chunk: int,
+    overwrite: bool = False,
+) -> None:
+    """Write blocks of superpixels as one store, holding one of them at a time.
+
+    Parameters
+    ----------
+    blocks : iterable of xarray.Dataset or xarray.DataTree
+        With the same groups and variables, each but the last a multiple of
+        `superpixels_per_chunk` long. What has no dimension ``superpixel`` is taken from the first.
+    path : path
+        Folder of the store.
+    superpixels_per_chunk : int
+        Length of the chunks along ``superpixel``; other dimensions are not cut.
+    overwrite : bool
+        Replace a Zarr store that is already there.
+
+    Raises
+    ------
+    ConfigurationError
+        If `path` exists and may not be replaced.
+    """
     with _appearing_whole(Path(path), overwrite) as partial:
-        for group, dataset in _groups(open_tree(parts[0])).items():
-            _write_group(dataset, partial, group, superpixels_per_chunk)
-        for part in parts[1:]:
-            for group, dataset in _groups(open_tree(part)).items():
-                fixed = [n for n, v in dataset.variables.items() if "superpixel" not in v.dims]
-                growing = dataset.drop_vars(fixed)
-                if growing.variables:
-                    growing.load().to_zarr(
-                        partial,
-                        group=group,
-                        append_dim="superpixel",
-                        consolidated=False,
-                        write_empty_chunks=True,
-                    )
+        for number, block in enumerate(blocks):
+            for group, dataset in _groups(block).items():
+                if number == 0:
+                    _write_group(dataset, partial, group, superpixels_per_chunk)
+                else:
+                    _append_group(dataset, partial, group)
 
 
 def open_store(path: str | Path) -> xr.Dataset:
@@ -266,6 +292,19 @@ def _write_group(
         encoding=encoding,
         write_empty_chunks=True,
     )
+
+
+def _append_group(dataset: xr.Dataset, partial: Path, group: str) -> None:
+    fixed = [n for n, v in dataset.variables.items() if "superpixel" not in v.dims]
+    growing = dataset.drop_vars(fixed)
+    if growing.variables:
+        growing.load().to_zarr(
+            partial,
+            group=group,
+            append_dim="superpixel",
+            consolidated=False,
+            write_empty_chunks=True,
+        )
 
 
 def _move_into_place(partial: Path, path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Arrays that are kept on disk until the sky is whole, so that a killed run goes on."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymcdust.errors import ConfigurationError
+from pymcdust.sky.store import check_free
+
+
+class Stages:
+    """The intermediate arrays of a sky that is being prepared, in a folder beside its place.
+
+    Parameters
+    ----------
+    out : Path
+        Where the sky will be.
+    fingerprint : dict
+        What the arrays depend on, as JSON has it. A folder with another one is refused.
+    overwrite : bool
+        Whether a sky that is already at `out` may be replaced.
+
+    Raises
+    ------
+    ConfigurationError
+        If `out` is taken, or what was begun there depends on something else.
+    """
+
+    def __init__(self, out: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> None:
+        check_free(out, overwrite)
+        self.folder = out.with_name(f"{out.name}.stages")
+        claim(self.folder, fingerprint, "sky")
+
+    def has(self, *names: str) -> bool:
+        """Tell whether arrays are there, whole."""
+        return all(self._path(name).exists() for name in names)
+
+    def load(self, name: str) -> np.ndarray:
+        """Map an array from disk into memory, to be read only."""
+        return np.load(self._path(name), mmap_mode="r")
+
+    def save(self, name: str, array: np.ndarray) -> None:
+        """Keep an array."""
+        with self.writing(**{name: (array.shape, array.dtype)}) as (stored,):
+            stored[...] = array
+
+    @contextmanager
+    def writing(self, **arrays: tuple[tuple[int, ...], Any]) -> Iterator[tuple[np.ndarray, ...]]:
+        """Give arrays on disk to fill, which take their names when all of them are filled.
+
+        Their room on disk is taken beforehand: a disk that is full is then an `OSError`, where
+        the first touch of a page that has no room would end the program.
+
+        Parameters
+        ----------
+        **arrays : (shape, dtype)
+            By name.
+
+        Yields
+        ------
+        tuple of array
+            Filled with zeros.
+        """
+        drafts = {name: self.folder / f".{name}.{uuid.uuid4().hex[:8]}.partial" for name in arrays}
+        try:
+            yield tuple(_allocate(drafts[name], *arrays[name]) for name in arrays)
+            for name, draft in drafts.items():
+                draft.replace(self._path(name))
+        finally:
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
+
+    def remove(self, *names: str) -> None:
+        """Delete arrays that nothing needs any more."""
+        for name in names:
+            self._path(name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete everything: the sky is whole."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+
+def claim(folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
+    """Make a folder for the beginnings of a result, or find that it holds those of the same one.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    fingerprint : dict
+        What the result depends on, as JSON has it.
+    kind : str
+        What the result is, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder holds the beginning of a result that depends on something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "fingerprint.json"
+    if not note.exists():
+        draft = note.with_suffix(".partial")
+        draft.write_text(json.dumps(fingerprint))
+        draft.replace(note)
+        return
+    try:
+        begun = json.loads(note.read_text())
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{note} is damaged, so that nobody knows what {folder} holds the beginning of; "
+            "remove the folder"
+        ) from error
+    changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
+    if changed:
+        raise ConfigurationError(
+            f"{folder} holds the beginning of a {kind} with another {' and '.join(changed)}; "
+            "start that again to finish it, or remove the folder"
+        )
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
