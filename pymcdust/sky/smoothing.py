@@ -130,8 +130,8 @@ class Smoother:
     def variance(self, values: np.ndarray) -> np.ndarray:
         """Find the variance of the smoothed map from that of the map, its pixels independent.
 
-        The square of a Gaussian kernel of width s is a Gaussian of width s / sqrt(2), divided by
-        4 pi s^2.
+        The square of a Gaussian kernel of width s is a Gaussian of width s / sqrt(2), times the
+        sum of (2 l + 1) b_l^2 / (4 pi).
 
         Parameters
         ----------
@@ -149,10 +149,10 @@ class Smoother:
             mean = mean_over_children(self._seen(values, np.nan), self.nside)
             observed = (self._observed > 0).reshape(-1, children).sum(axis=1)
             return (mean / np.maximum(observed, 1)).astype(np.float32)
-        sigma = np.deg2rad(self.fwhm / 60) * _SIGMA_PER_FWHM
-        pixel = 4 * np.pi / len(values)
+        multipole = np.arange(3 * self.nside)
+        square = ((2 * multipole + 1) * beam_window(self.fwhm, multipole[-1]) ** 2).sum()
         smoothed = self._convolve(self._weighted(values), self.fwhm / np.sqrt(2))
-        smoothed *= pixel / (4 * np.pi * sigma**2)
+        smoothed *= square / len(values)
         return self._divided(smoothed, self._norm**2 / self._whole)
 
     def _seen(self, values: np.ndarray, instead: float) -> np.ndarray:
