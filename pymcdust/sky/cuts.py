@@ -125,6 +125,48 @@ def edges_from_kpc(edges: Sequence[float]) -> np.ndarray:
     return array
 
 
+def edges_from_modulus(edges: Sequence[float]) -> np.ndarray:
+    """Turn distance moduli of the voxels' far edges into distance edges.
+
+    Parameters
+    ----------
+    edges : (voxel,) sequence [mag]
+        Increasing. The first voxel runs from the observer to the first of them.
+
+    Returns
+    -------
+    (voxel + 1,) array [kpc]
+        Increasing; the first is 0.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are not numbers, or do not increase.
+
+    Examples
+    --------
+    >>> edges_from_modulus([5, 10, 12.5]).round(2)
+    array([0.  , 0.1 , 1.  , 3.16])
+    """
+    try:
+        modulus = np.asarray(edges, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"edges_modulus is {edges!r}; it must be a list of numbers"
+        ) from error
+    if modulus.ndim != 1 or not modulus.size or not np.isfinite(modulus).all():
+        raise ConfigurationError(
+            f"edges_modulus is {edges!r}; it must hold one or more distance moduli, such as "
+            "[7.4, 10.0]"
+        )
+    if not (np.diff(modulus) > 0).all() or modulus[-1] > 25:
+        raise ConfigurationError(
+            f"edges_modulus {modulus.tolist()} must increase, and end at 25 mag at most, which "
+            "is 1 Mpc"
+        )
+    return np.concatenate([[0.0], distance(modulus)])
+
+
 def coverage(valid: np.ndarray) -> np.ndarray:
     """Compute the part of each superpixel's pixels that is valid.
 

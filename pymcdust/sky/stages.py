@@ -131,6 +131,7 @@ def claim(folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -39,7 +39,7 @@ def test_kernels_of_the_paper(beam, width):
 
 
 def test_maps_are_never_sharpened():
-    with pytest.raises(ConfigurationError, match="must be at least 13.7 arcmin"):
+    with pytest.raises(ConfigurationError, match=r"must be at least 13\.7 arcmin"):
         kernel_width(13.7, 10.0)
 
 
