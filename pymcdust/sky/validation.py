@@ -13,9 +13,12 @@ from pymcdust.physics.bands import BANDS, FREQUENCY
 #: Units of reddening that a sky may carry; they are named, never converted.
 REDDENING_UNITS: dict[str, str] = {
     "bayestar2019": "unit of Bayestar19, close to SFD E(B-V) (Green et al. 2019)",
+    "bayestar2017": "unit of Bayestar17 (Green et al. 2018)",
+    "bayestar2015": "unit of Bayestar15, the E(B-V) of SFD (Green et al. 2015)",
     "sfd": "E(B-V) of Schlegel, Finkbeiner & Davis (1998), before recalibration",
     "E(B-V)": "true E(B-V)",
     "edenhofer2023": "unit of Edenhofer et al. (2023), E of Zhang, Green & Rix (2023)",
+    "leike2020": "e-foldings of extinction in Gaia's G band (Leike et al. 2020)",
 }
 
 #: HEALPix marks bad pixels by -1.6375e30, as float32 -1.637499996e30: all below this is bad.

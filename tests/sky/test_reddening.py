@@ -8,7 +8,6 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from pymcdust.errors import ConfigurationError, FileFormatError
-from pymcdust.sky import reddening as module
 from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.reddening import read_bayestar, reddening_map
 
@@ -120,7 +119,7 @@ def test_only_the_superpixels_asked_for(bayestar):
 
 def test_size_of_the_blocks_does_not_matter(bayestar, monkeypatch):
     whole = read_bayestar(bayestar, 8, 2, np.arange(48), EDGES)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr("pymcdust.sky.maps3d.slices.BLOCK_BYTES", 1)
     blocks = read_bayestar(bayestar, 8, 2, np.arange(48), EDGES)
     np.testing.assert_allclose(blocks[0], whole[0], rtol=1e-6, atol=1e-7)
     np.testing.assert_array_equal(blocks[1], whole[1])
