@@ -10,18 +10,33 @@ import numpy as np
 from pymcdust.errors import ConfigurationError, unknown
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.bayestar import VERSIONS, Bayestar
+from pymcdust.sky.maps3d.combined import CombinedMap
+from pymcdust.sky.maps3d.converted import Converted
+from pymcdust.sky.maps3d.decaps import Decaps
+from pymcdust.sky.maps3d.edenhofer import Edenhofer
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.interface import ReddeningMap, Rows
+from pymcdust.sky.maps3d.leike import Leike
+from pymcdust.sky.maps3d.shell_files import SHELL_OPTIONS, open_shells
 
-__all__ = ["REDDENING_MAPS", "ReddeningMap", "Rows", "open_reddening", "spread"]
+__all__ = ["REDDENING_MAPS", "CombinedMap", "ReddeningMap", "Rows", "open_reddening", "spread"]
 
 #: The kinds of 3D reddening maps that can be read: each takes a path, and options of its own.
 REDDENING_MAPS: dict[str, Callable[..., ReddeningMap]] = {
     **{version: partial(Bayestar, version=version) for version in VERSIONS},
+    "decaps": Decaps,
+    "edenhofer2023": Edenhofer,
+    "leike2020": Leike,
+    "shells": open_shells,
 }
 
+#: The options that some of them have.
+OPTIONS: dict[str, tuple[str, ...]] = {"leike2020": ("nside", "step"), "shells": SHELL_OPTIONS}
 
-def open_reddening(kind: str, path: str | Path, **options: Any) -> ReddeningMap:
+
+def open_reddening(
+    kind: str, path: str | Path, *, convert: str | None = None, **options: Any
+) -> ReddeningMap:
     """Open a 3D reddening map.
 
     Parameters
@@ -30,8 +45,12 @@ def open_reddening(kind: str, path: str | Path, **options: Any) -> ReddeningMap:
         A key of `REDDENING_MAPS`.
     path : path
         Its file.
+    convert : str, optional
+        Name of a conversion to another unit, a key of `pymcdust.sky.units.CONVERSIONS`; by
+        default the map stays in its own.
     **options
-        What that kind of map takes besides.
+        What that kind of map takes besides: ``nside`` and ``step`` of `Leike`, and whatever a
+        file of `Shells` does not say itself.
 
     Returns
     -------
@@ -41,13 +60,18 @@ def open_reddening(kind: str, path: str | Path, **options: Any) -> ReddeningMap:
     Raises
     ------
     ConfigurationError
-        If the kind, or an option, is unknown.
+        If the kind, an option or the conversion is unknown.
     FileFormatError
         If the file is missing, cut short, or not in the layout that it should have.
     """
     if kind not in REDDENING_MAPS:
         raise ConfigurationError(unknown("reddening map", kind, REDDENING_MAPS))
-    return REDDENING_MAPS[kind](path, **options)
+    allowed = OPTIONS.get(kind, ())
+    for name in options:
+        if name not in allowed:
+            raise ConfigurationError(unknown(f"option of {kind}", name, ("convert", *allowed)))
+    source = REDDENING_MAPS[kind](path, **options)
+    return source if convert is None else Converted(source, convert)
 
 
 def spread(

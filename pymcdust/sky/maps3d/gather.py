@@ -116,7 +116,10 @@ def _add(
 
     everywhere = onto(rows.index)
     np.add.at(covered, everywhere, part)
-    refused = np.where(usable, 0, rows.flags & refuse).astype(np.uint16)
+    refused = np.where(usable, np.uint16(0), rows.flags & np.uint16(refuse))
+    # That a value is missing is only news where nothing else says why.
+    not_finite = np.uint16(Mask.NOT_FINITE)
+    refused = np.where(refused & ~not_finite, refused & ~not_finite, refused)
     np.bitwise_or.at(sky.refused, everywhere, np.repeat(refused, copies))
     pixel = onto(rows.index[usable])
     np.add.at(sky.area, pixel, part)
