@@ -31,7 +31,7 @@ REDDENING_MAPS: dict[str, Callable[..., ReddeningMap]] = {
 }
 
 #: The options that some of them have.
-OPTIONS: dict[str, tuple[str, ...]] = {"leike2020": ("nside", "step"), "shells": SHELL_OPTIONS}
+OPTIONS: dict[str, tuple[str, ...]] = {"leike2020": ("nside",), "shells": SHELL_OPTIONS}
 
 
 def open_reddening(
@@ -49,7 +49,7 @@ def open_reddening(
         Name of a conversion to another unit, a key of `pymcdust.sky.units.CONVERSIONS`; by
         default the map stays in its own.
     **options
-        What that kind of map takes besides: ``nside`` and ``step`` of `Leike`, and whatever a
+        What that kind of map takes besides: ``nside`` of `Leike`, and whatever a
         file of `Shells` does not say itself.
 
     Returns

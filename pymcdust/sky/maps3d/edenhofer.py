@@ -9,7 +9,7 @@ import healpy
 import numpy as np
 from astropy.io import fits
 
-from pymcdust.errors import ConfigurationError
+from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.maps3d.interface import BLOCK_BYTES, FileMap, Rows, pixel_beam
 from pymcdust.sky.validation import is_nside
 
@@ -67,12 +67,16 @@ class Edenhofer(FileMap):
         self._inner: _Image | None = None
         tables: dict[str, np.ndarray] = {}
         try:
-            # That a file is cut short is an error here, not a warning.
-            with warnings.catch_warnings(), fits.open(self.path, memmap=False) as hdus:
+            with warnings.catch_warnings(), self.path.open("rb") as stream:
+                # What astropy warns of is a fault where it means that something is missing.
                 warnings.simplefilter("ignore")
-                for hdu in hdus:
-                    self._look_at(hdu, tables)
-        except (OSError, TypeError, ValueError, KeyError) as error:
+                warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)")
+                with fits.open(stream, memmap=False) as hdus:
+                    for hdu in hdus:
+                        self._look_at(hdu, tables)
+        except FileFormatError:
+            raise
+        except (OSError, TypeError, ValueError, KeyError, Warning) as error:
             raise self.cut_short(error) from error
         self._check(tables)
 
@@ -138,6 +142,9 @@ class Edenhofer(FileMap):
 
     def _look_at(self, hdu: Any, tables: dict[str, np.ndarray]) -> None:
         name = hdu.name.upper()
+        end, size = hdu.fileinfo()["datLoc"] + hdu.size, self.path.stat().st_size
+        if end > size:
+            raise self.fault(f"cut short: {name} ends at byte {end} of {size}; download it again")
         if isinstance(hdu, fits.BinTableHDU):
             if hdu.columns.names and hdu.columns.names[0].startswith("radial pixel "):
                 tables[hdu.columns.names[0]] = np.asarray(hdu.data.field(0), dtype=float)
@@ -160,14 +167,7 @@ class Edenhofer(FileMap):
         if header["BITPIX"] not in (-32, -64) or "BSCALE" in header or "BZERO" in header:
             raise self.fault(f"{hdu.name} does not hold plain floating-point numbers")
         dtype = f">f{-header['BITPIX'] // 8}"
-        image = _Image(hdu.fileinfo()["datLoc"], dtype, hdu.shape, _ORDERINGS[ordering])
-        end = image.offset + int(np.prod(image.shape)) * np.dtype(dtype).itemsize
-        if end > self.path.stat().st_size:
-            raise self.fault(
-                f"cut short: {hdu.name} ends at byte {end} of {self.path.stat().st_size}; "
-                "download it again"
-            )
-        return image
+        return _Image(hdu.fileinfo()["datLoc"], dtype, hdu.shape, _ORDERINGS[ordering])
 
     def _check(self, tables: dict[str, np.ndarray]) -> None:
         if self._density is None:

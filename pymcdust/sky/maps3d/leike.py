@@ -13,15 +13,18 @@ from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.interface import FileMap, Rows, pixel_beam
 from pymcdust.sky.validation import is_nside
 
+# Sightlines that are integrated at a time, with some 1,000 voxels each.
+_SIGHTLINES = 1024
+
 
 class Leike(FileMap):
     """The map of Leike, Glatzle & Ensslin (2020), in e-foldings of extinction in Gaia's G band.
 
     The file (HDF5) has ``/mean`` (x, y, z), e-foldings per kpc in voxels of 1 pc, in a box
     around the Sun with Galactic axes: 740 x 740 x 540 pc. It is integrated along the direction of
-    each pixel's centre by the midpoint rule, each interval between edges being cut into equal
-    steps. Where the last edge lies beyond the box, UNRELIABLE is flagged, and there is no dust
-    out there; an edge beyond the corners of the box is refused.
+    each pixel's centre, voxel by voxel, without an error of steps. Where the last edge lies
+    beyond the box, UNRELIABLE is flagged, and there is no dust out there; an edge beyond the
+    corners of the box is refused.
 
     An eighth of the box is in memory at a time (148 MB). The posterior samples of the map are in
     another file of 14 GB, which is not read.
@@ -32,14 +35,11 @@ class Leike(FileMap):
         ``mean_std.h5``.
     nside : int, optional
         Resolution of the directions.
-    step : float, optional [pc]
-        Longest step of the integral. Against steps of 0.01 pc, half a voxel makes an error of a
-        few thousandths of the column.
 
     Raises
     ------
     ConfigurationError
-        If `nside` or `step` are impossible.
+        If `nside` is impossible.
     FileFormatError
         If the file is missing, cut short, or not in this layout.
     """
@@ -47,15 +47,11 @@ class Leike(FileMap):
     layout = "an HDF5 file"
     unit = "leike2020"
 
-    def __init__(self, path: str | Path, nside: int = 256, step: float = 0.5) -> None:
+    def __init__(self, path: str | Path, nside: int = 256) -> None:
         super().__init__(path)
         if not is_nside(nside):
             raise ConfigurationError(f"nside is {nside!r}; it must be a power of two, such as 256")
-        if not 0 < step <= 1:
-            raise ConfigurationError(
-                f"step is {step:g} pc; it must be above 0 and no more than a voxel, which is 1 pc"
-            )
-        self.nside, self.beam, self._step = nside, pixel_beam(nside), step
+        self.nside, self.beam = nside, pixel_beam(nside)
         try:
             with h5py.File(self.path) as file:
                 if not isinstance(file.get("mean"), h5py.Dataset):
@@ -87,44 +83,50 @@ class Leike(FileMap):
             with h5py.File(self.path) as file:
                 # A sightline stays in one eighth of the box.
                 for eighth in product((False, True), repeat=3):
-                    positive = np.array(eighth)
-                    of_it = ((directions >= 0) == positive[:, np.newaxis]).all(axis=0)
-                    part = tuple(
-                        slice(half, None) if up else slice(0, half)
-                        for half, up in zip(self._half, eighth, strict=True)
-                    )
-                    box = file["mean"][part].astype(np.float32, copy=False)
-                    index = np.flatnonzero(of_it)
-                    yield self._integrate(box, positive, directions[:, of_it], index, bounds)
+                    positive = np.array(eighth)[:, np.newaxis]
+                    of_it = np.flatnonzero(((directions >= 0) == positive).all(axis=0))
+                    box = self._read(file["mean"], eighth)
+                    for start in range(0, len(of_it), _SIGHTLINES):
+                        index = of_it[start : start + _SIGHTLINES]
+                        yield self._integrate(box, np.abs(directions[:, index]).T, index, bounds)
         except OSError as error:
             raise self.cut_short(error) from error
 
+    def _read(self, dataset: h5py.Dataset, eighth: tuple[bool, ...]) -> np.ndarray:
+        """Read the eighth on these sides of the Sun, voxels being counted away from it."""
+        sides = zip(self._half, eighth, strict=True)
+        box = dataset[tuple(slice(half, None) if up else slice(0, half) for half, up in sides)]
+        away = tuple(slice(None) if up else slice(None, None, -1) for up in eighth)
+        return box.astype(np.float32, copy=False)[away]
+
     def _integrate(
-        self,
-        box: np.ndarray,
-        positive: np.ndarray,
-        directions: np.ndarray,
-        index: np.ndarray,
-        bounds: np.ndarray,
+        self, box: np.ndarray, directions: np.ndarray, index: np.ndarray, bounds: np.ndarray
     ) -> Rows:
-        # Voxel 0 of the eighth begins at the Sun, or at the face of the box.
-        origin = np.where(positive, 0, self._half)[:, np.newaxis]
-        voxels = box.ravel()
-        total = np.zeros((len(bounds) - 1, len(index)))
-        for near, far, integral in zip(bounds[:-1], bounds[1:], total, strict=True):
-            n_steps = int(np.ceil((far - near) / self._step))
-            step = (far - near) / n_steps
-            for i in range(n_steps):
-                place = np.floor((near + (i + 0.5) * step) * directions).astype(np.int64) + origin
-                inside = ((place >= 0) & (place < self._half[:, np.newaxis])).all(axis=0)
-                flat = np.ravel_multi_index(place[:, inside], box.shape)
-                integral[inside] += voxels[flat] * (step / 1e3)
+        """Integrate along (row, axis) directions, which all point into the eighth."""
         with np.errstate(divide="ignore"):
-            leaves = np.min(self._half[:, np.newaxis] / np.abs(directions), axis=0)
-        flags = np.where(leaves < bounds[-1], int(Mask.UNRELIABLE), 0).astype(np.uint16)
+            stretch = 1.0 / directions
+        # Where the sightlines pass from voxel to voxel, and where there are edges.
+        stops = [np.broadcast_to(bounds[1:], (len(index), len(bounds) - 1))]
+        for axis, half in enumerate(self._half):
+            faces = np.arange(1, min(half, int(bounds[-1])) + 1)
+            stops.append(stretch[:, axis, np.newaxis] * faces)
+        stop = np.sort(np.minimum(np.concatenate(stops, axis=1), bounds[-1]), axis=1)
+        length = np.diff(stop, axis=1, prepend=0.0)
+        middle = stop - 0.5 * length
+        voxel = (middle[..., np.newaxis] * directions[:, np.newaxis]).astype(np.int32)
+        inside = (voxel < self._half).all(axis=-1)
+        piece = np.zeros(stop.shape)
+        piece[inside] = box[tuple(voxel[inside].T)]
+        piece *= length / 1e3  # the density is per kpc
+        interval = np.searchsorted(bounds[1:-1], middle)
+        row = np.arange(len(index))[:, np.newaxis] * (len(bounds) - 1)
+        differential = np.bincount(
+            (row + interval).ravel(), piece.ravel(), minlength=len(index) * (len(bounds) - 1)
+        ).reshape(len(index), -1)
+        leaves = (self._half * stretch).min(axis=1)
         return Rows(
             nside=self.nside,
             index=index,
-            cumulative=total.cumsum(axis=0).T.astype(np.float32),
-            flags=flags,
+            cumulative=differential.cumsum(axis=1).astype(np.float32),
+            flags=np.where(leaves < bounds[-1], int(Mask.UNRELIABLE), 0).astype(np.uint16),
         )

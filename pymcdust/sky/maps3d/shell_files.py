@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path) as file:
+    with path.open("rb") as stream, np.load(stream) as file:
         return {name: _plain(file[name]) for name in file.files}
 
 
@@ -160,10 +160,10 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
 
 def _read_fits(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    # That a file is cut short is an error here, not a warning.
-    with warnings.catch_warnings(), fits.open(path, memmap=False) as hdus:
+    with warnings.catch_warnings(), path.open("rb") as stream:
+        # That a file is cut short is an error here, not a warning.
         warnings.simplefilter("error")
-        for hdu in hdus:
+        for hdu in fits.open(stream, memmap=False):
             if not isinstance(hdu, fits.BinTableHDU):
                 continue
             columns = {name.lower(): name for name in hdu.columns.names}

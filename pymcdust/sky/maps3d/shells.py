@@ -146,7 +146,7 @@ class Shells(ReddeningMap):
         for start in range(0, n_pixels, step):
             rows = slice(start, min(start + step, n_pixels))
             block = self._read(rows, stop)[..., needed].astype(np.float32)
-            block[block < UNSEEN_BELOW] = np.nan
+            block[~((block > UNSEEN_BELOW) & (block < np.inf))] = np.nan
             at_edges = (block @ weights).astype(np.float32)
             index = np.arange(rows.start, rows.stop) if self._pixel is None else self._pixel[rows]
             none = np.zeros(len(index), dtype=np.uint16)

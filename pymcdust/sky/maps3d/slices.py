@@ -42,10 +42,13 @@ class SliceInterpolation:
         near = above == 0
         upper_weight[near] = 0.0
         lower_weight[near] = 10.0 ** (0.2 * (self.modulus[near] - slices[0]))
+        # What has no weight is not read.
+        lower = np.where(lower_weight > 0, lower, upper)
+        upper = np.where(upper_weight > 0, upper, lower)
         #: The slices that are read, increasing.
-        self.needed = np.union1d(lower, upper[upper_weight > 0])
+        self.needed = np.union1d(lower, upper)
         self._lower = np.searchsorted(self.needed, lower)
-        self._upper = np.searchsorted(self.needed, np.where(upper_weight > 0, upper, lower))
+        self._upper = np.searchsorted(self.needed, upper)
         self._lower_weight = lower_weight.astype(np.float32)
         self._upper_weight = upper_weight.astype(np.float32)
 
