@@ -89,6 +89,8 @@ class Leike(FileMap):
                     for start in range(0, len(of_it), _SIGHTLINES):
                         index = of_it[start : start + _SIGHTLINES]
                         yield self._integrate(box, np.abs(directions[:, index]).T, index, bounds)
+                    # So that it does not stay while the next one is read.
+                    del box
         except OSError as error:
             raise self.cut_short(error) from error
 
