@@ -108,13 +108,10 @@ def prepare(
     out: Annotated[Path, typer.Option(help="where the sky goes (Zarr)")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a sky from a reddening map and five emission maps."""
-    from pymcdust import prepare_sky, save_sky
-    from pymcdust.sky.store import check_free
+    """Make a sky from a reddening map and five emission maps. A run that was stopped goes on."""
+    from pymcdust import prepare_sky
 
-    check_free(out, overwrite)
-    sky = prepare_sky(config, progress=say)
-    save_sky(sky, out, overwrite=overwrite)
+    sky = prepare_sky(config, out, overwrite=overwrite, progress=say)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
     say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "

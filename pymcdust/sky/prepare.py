@@ -2,51 +2,69 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from pymcdust.errors import SkyError
+from pymcdust.errors import ConfigurationError
 from pymcdust.physics.bands import BANDS
+from pymcdust.sky.assembly import Plan, plan_sky, sky_blocks, superpixels_per_chunk
 from pymcdust.sky.configuration import Configuration, read_configuration
-from pymcdust.sky.cuts import coverage
-from pymcdust.sky.dataset import build_sky
-from pymcdust.sky.surveys import read_cmb, read_emission, subtract_cmb
+from pymcdust.sky.dataset import open_sky
+from pymcdust.sky.layers import make_emission, make_reddening
+from pymcdust.sky.smoothing import pixels_per_beam
+from pymcdust.sky.stages import Stages
+from pymcdust.sky.store import check_free, write_blocks
 
-_PACKAGES = ("pymcdust", "numpy", "xarray", "zarr", "astropy", "healpy", "h5py")
+_PACKAGES = ("pymcdust", "numpy", "xarray", "zarr", "astropy", "healpy", "h5py", "ducc0")
 
 
 def prepare_sky(
-    config: str | Path | Mapping[str, Any], progress: Callable[[str], None] | None = None
+    config: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> xr.Dataset:
     """Make a sky from the files that a configuration names.
 
-    A pixel is valid where the reddening is valid and every band is observed; a superpixel is kept
-    where at least ``min_coverage`` of its pixels are valid.
+    Maps are read, smoothed to the common beam and stored one after the other, so that memory does
+    not grow with their number; the sky is put together from them in blocks of superpixels. A
+    pixel is valid where reddening and all bands are observed in at least 0.95 of the beam; a
+    superpixel is kept where at least ``min_coverage`` of its pixels are valid.
 
     Parameters
     ----------
     config : path or mapping
         A TOML file, to which the paths in it are relative; or what such a file would hold.
+    out : path, optional
+        Zarr store to write the sky to. Maps that are finished are kept beside it until it is
+        whole, so that a run that was stopped goes on. Without it the sky is returned in memory.
+    overwrite : bool
+        Replace a store that is already there.
     progress : callable, optional
         Called with a line of text at the start of each step.
 
     Returns
     -------
     xarray.Dataset
-        The sky, in float32. Its attributes tell where it comes from: ``files`` (names and SHA-256),
-        ``versions``, ``configuration`` (each as JSON), ``superpixels_kept``,
+        The sky, in float32, opened lazily where `out` is given. Besides the contract it tells why
+        pixels are masked and voxels joined, and how well each superpixel is conditioned (see
+        ``docs/data.md``). Its attributes tell where it comes from: ``files`` (names and SHA-256),
+        ``versions``, ``configuration`` (each as JSON), ``beam``, ``superpixels_kept``,
         ``superpixels_dropped``, and ``superpixels_outside`` (those of the dropped that hold no
         valid pixel at all).
 
     Raises
     ------
     ConfigurationError
-        If the configuration has unknown or missing keys, or impossible values.
+        If the configuration has unknown or missing keys, or impossible values; if `out` is taken,
+        or its disk too small.
     FileFormatError
         If a file is missing, cut short, or not in the layout that it should have.
     SkyError
@@ -54,59 +72,65 @@ def prepare_sky(
     """
     say = progress or (lambda text: None)
     settings = read_configuration(config)
-    n_superpixels = 12 * settings.superpixel_nside**2
-    shape = (n_superpixels, (settings.nside // settings.superpixel_nside) ** 2)
+    if out is None:
+        with TemporaryDirectory(prefix="pymcdust-") as folder:
+            return _prepare(settings, Path(folder) / "sky.zarr", False, say).load()
+    return _prepare(settings, Path(out), overwrite, say)
 
-    emission = np.empty((*shape, len(BANDS)), dtype=np.float32)
-    say(f"reading the CMB: {settings.cmb.name}")
-    cmb = read_cmb(settings.cmb, settings.nside)
-    for i, (band, entry) in enumerate(settings.emission.items()):
-        say(f"reading the emission at {band} GHz: {entry.file.name}")
-        observed = read_emission(
-            entry.file,
-            band,
-            settings.nside,
-            column=entry.column,
-            unit=entry.unit,
-            release=entry.release,
-        )
-        emission[..., i] = subtract_cmb(observed, cmb, band).reshape(shape)
 
-    say(f"reading the reddening: {settings.reddening_file.name}")
-    reddening, valid = settings.reddening.read(
-        settings.reddening_file,
-        settings.nside,
-        settings.superpixel_nside,
-        np.arange(n_superpixels),
-        settings.edges,
+def _prepare(
+    settings: Configuration, out: Path, overwrite: bool, say: Callable[[str], None]
+) -> xr.Dataset:
+    check_free(out, overwrite)
+    source = settings.open_reddening()
+    say("computing checksums")
+    provenance = _provenance(settings)
+    fingerprint = {key: json.loads(text) for key, text in provenance.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    stages = Stages(out, fingerprint, overwrite)
+    _check_room(settings, stages)
+    make_emission(settings, stages, say)
+    make_reddening(settings, source, stages, say)
+    say("choosing pixels and voxels")
+    plan = plan_sky(settings, stages)
+    n_superpixel = len(plan.covered)
+    say(f"writing {len(plan.kept)} of {n_superpixel} superpixels")
+    write_blocks(
+        sky_blocks(settings, stages, plan, {**provenance, **_summary(settings, plan)}, source.unit),
+        out,
+        superpixels_per_chunk=superpixels_per_chunk(settings, plan),
+        overwrite=overwrite,
     )
-    valid &= np.isfinite(emission).all(axis=2)
+    stages.clear()
+    return open_sky(out)
 
-    covered = coverage(valid)
-    kept = np.flatnonzero(covered >= settings.min_coverage)
-    if not kept.size:
-        raise SkyError(
-            f"no superpixel has {settings.min_coverage:g} of its pixels valid, the best has "
-            f"{covered.max():.3g}; lower min_coverage, or check that the maps overlap"
+
+def _summary(settings: Configuration, plan: Plan) -> dict[str, Any]:
+    kept, covered = len(plan.kept), plan.covered
+    summary = {
+        "beam": "matched" if settings.beam is None else settings.beam,
+        "superpixels_kept": kept,
+        "superpixels_dropped": len(covered) - kept,
+        "superpixels_outside": int((covered == 0).sum()),
+    }
+    if settings.beam is not None:
+        summary["pixels_per_beam"] = pixels_per_beam(settings.beam, settings.nside)
+    return summary
+
+
+def _check_room(settings: Configuration, stages: Stages) -> None:
+    """Refuse a disk on which the intermediate maps and the sky have no room."""
+    n_interval = (1 + settings.n_samples) * (len(settings.voxels.edges) - 1)
+    n_band = len(BANDS) * (2 if settings.variance else 1)
+    present = sum(path.stat().st_size for path in stages.folder.glob("*.npy"))
+    # Spread and smoothed reddening, emission, CMB, weights, and the sky itself.
+    needed = 4 * 12 * settings.nside**2 * (3 * n_interval + 2 * n_band + 4) - present
+    free = shutil.disk_usage(stages.folder).free
+    if needed > free:
+        raise ConfigurationError(
+            f"{stages.folder.parent} has {free / 1e9:.1f} GB free, but the maps and the sky may "
+            f"need {needed / 1e9:.1f} GB; make room, or write elsewhere"
         )
-    say(f"keeping {kept.size} of {n_superpixels} superpixels; computing checksums")
-    return build_sky(
-        reddening[kept],
-        emission[kept],
-        settings.sigma,
-        settings.edges,
-        kept,
-        nside=settings.nside,
-        superpixel_nside=settings.superpixel_nside,
-        valid=valid[kept],
-        reddening_unit=settings.reddening.unit,
-        attrs={
-            **_provenance(settings),
-            "superpixels_kept": int(kept.size),
-            "superpixels_dropped": int(n_superpixels - kept.size),
-            "superpixels_outside": int((covered == 0).sum()),
-        },
-    )
 
 
 def _provenance(settings: Configuration) -> dict[str, str]:
@@ -121,5 +145,12 @@ def _provenance(settings: Configuration) -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the checksum of a file; of a folder, such as a Zarr store, that of all its files."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)} {_sha256(file)}\n".encode())
+    return digest.hexdigest()

@@ -76,32 +76,35 @@ class Smoother:
     ----------
     observed : (12 n^2,) array of bool or float
         Weight of each pixel, NESTED.
-    fwhm : float [arcmin]
-        Width of the Gaussian kernel; 0 only rebins.
+    fwhm : float or None [arcmin]
+        Width of the Gaussian kernel. 0 keeps the beam; None averages the pixels of a finer map,
+        which widens it by theirs.
     nside : int
         HEALPix resolution of the smoothed maps, at most n.
 
     Attributes
     ----------
     weight : (12 nside^2,) array of float32
-        Part of the kernel that is observed, NESTED; where nothing is smoothed, 1 where at least
-        half of the pixel's children are observed.
+        Part of the kernel that is observed, NESTED; where pixels are averaged, 1 where at least
+        half of their area is observed.
     """
 
-    def __init__(self, observed: np.ndarray, fwhm: float, nside: int) -> None:
-        self.fwhm, self.nside = fwhm, nside
+    def __init__(self, observed: np.ndarray, fwhm: float | None, nside: int) -> None:
+        self.nside = nside
         self._observed = observed
-        if not fwhm:
+        unchanged = fwhm == 0 and len(observed) == 12 * nside**2
+        self._fwhm = None if unchanged else fwhm
+        if self._fwhm is None:
             rebinned = mean_over_children(np.where(observed > 0, 1.0, np.nan), nside)
             self.weight = np.isfinite(rebinned).astype(np.float32)
             return
         # One map serves for both where all is observed.
         one = np.ones(len(observed))
-        self._whole = self._convolve(one, fwhm)
+        self._whole = self._convolve(one, self._fwhm)
         if (observed == 1).all():
             self._norm = self._whole
         else:
-            self._norm = self._convolve(observed.astype(float), fwhm)
+            self._norm = self._convolve(observed.astype(float), self._fwhm)
         self.weight = (self._norm / self._whole).astype(np.float32)
 
     @property
@@ -122,9 +125,9 @@ class Smoother:
         (12 nside^2,) array of float32
             NESTED, in the unit of `values`; NaN where `enough` is false.
         """
-        if not self.fwhm:
+        if self._fwhm is None:
             return mean_over_children(self._seen(values, np.nan), self.nside).astype(np.float32)
-        smoothed = self._convolve(self._weighted(values), self.fwhm)
+        smoothed = self._convolve(self._weighted(values), self._fwhm)
         return self._divided(smoothed, self._norm)
 
     def variance(self, values: np.ndarray) -> np.ndarray:
@@ -144,14 +147,14 @@ class Smoother:
             Variance of each smoothed pixel; NaN where `enough` is false. Neighbours within a
             beam are correlated.
         """
-        if not self.fwhm:
+        if self._fwhm is None:
             children = len(values) // (12 * self.nside**2)
             mean = mean_over_children(self._seen(values, np.nan), self.nside)
             observed = (self._observed > 0).reshape(-1, children).sum(axis=1)
             return (mean / np.maximum(observed, 1)).astype(np.float32)
         multipole = np.arange(3 * self.nside)
-        square = ((2 * multipole + 1) * beam_window(self.fwhm, multipole[-1]) ** 2).sum()
-        smoothed = self._convolve(self._weighted(values), self.fwhm / np.sqrt(2))
+        square = ((2 * multipole + 1) * beam_window(self._fwhm, multipole[-1]) ** 2).sum()
+        smoothed = self._convolve(self._weighted(values), self._fwhm / np.sqrt(2))
         smoothed *= square / len(values)
         return self._divided(smoothed, self._norm**2 / self._whole)
 
@@ -186,15 +189,15 @@ class Smoother:
         return healpy.reorder(smoothed[0], r2n=True)
 
 
-def smooth(values: np.ndarray, fwhm: float, nside: int) -> Smoothed:
+def smooth(values: np.ndarray, fwhm: float | None, nside: int) -> Smoothed:
     """Smooth one map by a Gaussian, leaving out what is not observed.
 
     Parameters
     ----------
     values : (12 n^2,) array
         Map in NESTED order, NaN where it is not observed.
-    fwhm : float [arcmin]
-        Width of the kernel; 0 only rebins.
+    fwhm : float or None [arcmin]
+        Width of the kernel. 0 keeps the beam; None averages the pixels of a finer map.
     nside : int
         HEALPix resolution of the smoothed map, at most n.
 

@@ -1,19 +1,21 @@
-"""Emission maps of the surveys: HEALPix FITS files to MJy/sr in NESTED order."""
+"""Emission maps of the surveys, at their own resolution: what each release is, and how it is read.
+
+The releases differ in units, beams and in what they still contain; a header that contradicts its
+release is refused.
+"""
 
 import re
-import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import healpy
 import numpy as np
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing, unknown
-from pymcdust.physics.bands import K_CMB_TO_MJY_SR
-from pymcdust.sky.cuts import mean_over_children
-from pymcdust.sky.validation import UNSEEN_BELOW, is_nside
+from pymcdust.physics.bands import BANDS, K_CMB_TO_MJY_SR
+from pymcdust.sky.healpix_file import HealpixTable, check_band, open_healpix
+from pymcdust.sky.lambert import HEMISPHERES, pair, read_lambert
 
 #: Spellings of units, without blanks; the case of the prefix counts (MJy is not mJy).
 _UNITS: dict[str, tuple[str, float]] = {
@@ -26,27 +28,169 @@ _UNITS: dict[str, tuple[str, float]] = {
     "kJysr-1": ("MJy/sr", 1e-3),
 }
 
-#: What the releases of Planck's frequency maps are in; for PR4 the header must say it.
-RELEASE_UNITS: dict[str, dict[str, str]] = {
-    "PR2": {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"},
-    "PR3": {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"},
-    "PR4": {},
+_INTENSITY_COLUMNS = ("I_STOKES", "TEMPERATURE", "INTENSITY", "I")
+_VARIANCE_COLUMNS = ("II_COV", "COV_II", "II")
+
+_KELVIN_AND_JANSKY = {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"}
+
+#: Effective beams of the frequency maps [arcmin] (Planck 2015 results I, Table 6).
+_PLANCK_BEAMS = {"217": 5.02, "353": 4.94, "545": 4.83, "857": 4.64}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is known of a release beforehand.
+
+    `units` of each band where the header may leave it out; `beams` the FWHM of each band [arcmin];
+    `has_cmb` whether the CMB is still in the maps; `about` what it is.
+    """
+
+    about: str
+    units: dict[str, str] = field(default_factory=dict)
+    beams: dict[str, float] = field(default_factory=dict)
+    has_cmb: bool = True
+
+
+RELEASES: dict[str, Release] = {
+    "PR2": Release("Planck 2015", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
+    "PR3": Release("Planck 2018", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
+    # NPIPE maps are RING; the header must say in which unit.
+    "PR4": Release("Planck 2020, NPIPE", {}, _PLANCK_BEAMS),
+    # The resolution varies over the sky with the signal, from 5 to 21.8 arcmin: no beam is given.
+    "GNILC": Release(
+        "thermal dust of Planck PR2 by GNILC, CMB and CIB removed",
+        {band: "MJy/sr" for band in ("353", "545", "857")},
+        has_cmb=False,
+    ),
+    "IRIS": Release(
+        "IRAS at 100 um, reprocessed (Miville-Deschenes & Lagache 2005)",
+        {"2998": "MJy/sr"},
+        {"2998": 4.3},
+        has_cmb=False,
+    ),
+    "SFD": Release(
+        "IRAS and DIRBE at 100 um; zodiacal light and CIB removed (Schlegel et al. 1998)",
+        {"2998": "MJy/sr"},
+        {"2998": 6.1},
+        has_cmb=False,
+    ),
 }
 
-_INTENSITY_COLUMNS = ("I_STOKES", "TEMPERATURE", "I")
-_INDEX_COLUMNS = ("PIXEL", "HPXINDEX")
+#: Named sets of what is subtracted from the maps [MJy/sr].
+ZERO_LEVELS: dict[str, dict[str, float]] = {
+    "none": {},
+    # Monopole of the cosmic infrared background, Odegard et al. (2019), abstract.
+    "odegard2019": {"217": 0.060, "353": 0.149, "545": 0.371, "857": 0.576},
+}
+
+#: HEALPix resolution at which SFD's images are sampled: pixels of 1.7 arcmin, those of the images
+#: being 2.4 arcmin.
+LAMBERT_NSIDE = 2048
+
+
+@dataclass(frozen=True)
+class EmissionSource:
+    """Where the emission of one band is, and what its header may leave out.
+
+    `file` may stand for the pair of SFD's hemispheres, as in ``SFD_i100_4096_{ngp,sgp}.fits``.
+    """
+
+    file: Path
+    column: str | None = None
+    unit: str | None = None
+    release: str | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files on disk, by hemisphere where there are two."""
+        return pair(self.file) if HEMISPHERES in str(self.file) else {"": self.file}
 
 
 class SurveyMap(NamedTuple):
-    """A full-sky map in NESTED Galactic order, NaN where it is not observed, and its unit."""
+    """A full-sky map in NESTED Galactic order, (12 nside^2,) float32, NaN where not observed.
+
+    `unit` is K_CMB or MJy/sr; `variance` that of each pixel, in its square, where it was asked for.
+    """
 
     values: np.ndarray
     unit: str
+    variance: np.ndarray | None = None
 
     @property
     def nside(self) -> int:
         """HEALPix resolution."""
         return healpy.npix2nside(len(self.values))
+
+
+def read_band(source: EmissionSource, band: str, *, variance: bool = False) -> SurveyMap:
+    """Read the emission map of one band.
+
+    Parameters
+    ----------
+    source : EmissionSource
+        The file.
+    band : str
+        Name of the band.
+    variance : bool
+        Read the variance of the pixels as well, from the column II_COV or its like.
+
+    Returns
+    -------
+    SurveyMap
+        In MJy/sr; K_CMB is converted by the factors of the IRAS convention.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing or cut short; if its ordering, frame, unit or column is absent or
+        unknown, or contradicts what was given; if it says that it is of another band; if it is in
+        K_CMB in a band that has no factor; if it has no variance and that was asked for.
+    ConfigurationError
+        If the release or the unit is unknown.
+    """
+    if source.release is not None and source.release not in RELEASES:
+        raise ConfigurationError(unknown("release", source.release, RELEASES))
+    if HEMISPHERES in str(source.file):
+        return _read_pair(source, band, variance)
+    release = RELEASES[source.release] if source.release else Release("")
+    table = open_healpix(source.file, frame_known=source.release is not None)
+    check_band(table, band, BANDS)
+    expected = source.unit or release.units.get(band)
+    survey = _read(table, source.column, expected, variance)
+    if survey.unit == "MJy/sr":
+        return survey
+    if band not in K_CMB_TO_MJY_SR:
+        raise FileFormatError(
+            f"{source.file}: band {band} is in K_CMB, for which there is no conversion to MJy/sr; "
+            f"factors exist for {listing(K_CMB_TO_MJY_SR)}"
+        )
+    return _times(survey, K_CMB_TO_MJY_SR[band], "MJy/sr")
+
+
+def read_cmb_map(path: str | Path, column: str | None = None) -> SurveyMap:
+    """Read a map of the CMB, such as those of SMICA and Commander.
+
+    Parameters
+    ----------
+    path : path
+        HEALPix FITS file.
+    column : str, optional
+        Name of the column; by default I_STOKES, TEMPERATURE, INTENSITY or I, or the only one.
+
+    Returns
+    -------
+    SurveyMap
+        In K_CMB.
+
+    Raises
+    ------
+    FileFormatError
+        As for `read_band`; or if it is not in K_CMB.
+    """
+    survey = read_map(path, column=column, frame_known=True)
+    if survey.unit != "K_CMB":
+        raise FileFormatError(f"{path}: a map of the CMB must be in K_CMB, not {survey.unit}")
+    return survey
 
 
 def read_map(
@@ -63,7 +207,7 @@ def read_map(
     path : path
         FITS file with a HEALPix binary table, whole sky or explicitly indexed.
     column : str, optional
-        Name of the column; by default I_STOKES, TEMPERATURE or I, or the only one that there is.
+        Name of the column; by default I_STOKES, TEMPERATURE, INTENSITY or I, or the only one.
     unit : str, optional
         Unit of the column, for a file whose TUNIT is absent or not known.
     frame_known : bool
@@ -72,7 +216,7 @@ def read_map(
     Returns
     -------
     SurveyMap
-        In K_CMB or MJy/sr, NESTED.
+        In K_CMB or MJy/sr.
 
     Raises
     ------
@@ -80,184 +224,66 @@ def read_map(
         If the file is missing or cut short; if ordering, frame, indexing or unit is absent or
         unknown; if the column is missing.
     """
-    path = Path(path)
-    header, columns, units = _read_table(path)
-    nside = header.get("NSIDE")
-    if not is_nside(nside):
-        raise FileFormatError(f"{path}: NSIDE is {nside!r}; it must be a power of two")
-    ordering = str(header.get("ORDERING", "")).strip().upper()
-    if ordering not in ("NESTED", "NEST", "RING"):
-        raise FileFormatError(f"{path}: {_said(header, 'ORDERING')}; it must be NESTED or RING")
-    _check_frame(path, header, frame_known)
-    name = _choose_column(path, columns, column)
-    unit, factor = _unit(path, units[name], name, unit)
-    values = columns[name].ravel().astype(np.float32 if columns[name].itemsize <= 4 else float)
-    bad = ~np.isfinite(values) | (values < UNSEEN_BELOW)
-    if "BAD_DATA" in header:
-        bad |= np.isclose(values, float(header["BAD_DATA"]), rtol=1e-6, atol=0)
-    values[bad] = np.nan
-    values *= values.dtype.type(factor)
-    values = _whole_sky(path, header, columns, values, nside)
-    if ordering == "RING":
-        values = healpy.reorder(values, r2n=True)
-    return SurveyMap(values, unit)
+    return _read(open_healpix(path, frame_known=frame_known), column, unit, variance=False)
 
 
-def read_emission(
-    path: str | Path,
-    band: str,
-    nside: int,
-    *,
-    column: str | None = None,
-    unit: str | None = None,
-    release: str | None = None,
-) -> np.ndarray:
-    """Read the emission map of one band in MJy/sr.
+def _read(table: HealpixTable, column: str | None, unit: str | None, variance: bool) -> SurveyMap:
+    name = _choose_column(table, column)
+    known, factor = _unit(table.path, table.units[name], name, unit)
+    values = table.column(name)
+    second = None
+    if variance:
+        second = table.column(_variance_column(table))
+        # Where nothing was observed there is no variance, whatever the file holds.
+        second[~(second > 0)] = np.nan
+    return _times(SurveyMap(values, known, second), factor, known)
 
-    Parameters
-    ----------
-    path : path
-        HEALPix FITS file.
-    band : str
-        Name of the band.
-    nside : int
-        Resolution to which the map is averaged; at most its own.
-    column, unit : str, optional
-        As for `read_map`.
-    release : str, optional
-        Planck release, which stands in for what the header leaves out: the Galactic frame, and
-        in PR2 and PR3 the unit.
 
-    Returns
-    -------
-    (12 nside^2,) array of float64 [MJy/sr]
-        NESTED, Galactic; NaN where not observed.
-
-    Raises
-    ------
-    FileFormatError
-        As for `read_map`; or if the map is coarser than `nside`, or in K_CMB in a band that has
-        no factor.
-    ConfigurationError
-        If the release is unknown.
-    """
-    if release is not None and release not in RELEASE_UNITS:
-        raise ConfigurationError(unknown("release", release, RELEASE_UNITS))
-    expected = unit or RELEASE_UNITS.get(release or "", {}).get(band)
-    survey = read_map(path, column=column, unit=expected, frame_known=release is not None)
-    emission = _at_nside(path, survey, nside)
-    if survey.unit == "MJy/sr":
-        return emission
-    if band not in K_CMB_TO_MJY_SR:
+def _read_pair(source: EmissionSource, band: str, variance: bool) -> SurveyMap:
+    if band != "2998":
+        raise FileFormatError(f"{source.file}: SFD's maps are of the band 2998, not {band}")
+    if variance:
         raise FileFormatError(
-            f"{path}: band {band} is in K_CMB, for which there is no conversion to MJy/sr; "
-            f"factors exist for {listing(K_CMB_TO_MJY_SR)}"
+            f"{source.file}: SFD's maps have no variance; leave out `variance`, and give a sigma"
         )
-    return emission * K_CMB_TO_MJY_SR[band]
+    return SurveyMap(read_lambert(source.file, LAMBERT_NSIDE), "MJy/sr")
 
 
-def read_cmb(path: str | Path, nside: int) -> np.ndarray:
-    """Read a map of the CMB in K_CMB.
-
-    Parameters
-    ----------
-    path : path
-        HEALPix FITS file.
-    nside : int
-        Resolution to which the map is averaged; at most its own.
-
-    Returns
-    -------
-    (12 nside^2,) array of float64 [K_CMB]
-        NESTED, Galactic; NaN where not observed.
-
-    Raises
-    ------
-    FileFormatError
-        As for `read_map`; or if the map is coarser than `nside` or not in K_CMB.
-    """
-    survey = read_map(path)
-    if survey.unit != "K_CMB":
-        raise FileFormatError(f"{path}: a map of the CMB must be in K_CMB, not {survey.unit}")
-    return _at_nside(path, survey, nside)
+def _times(survey: SurveyMap, factor: float, unit: str) -> SurveyMap:
+    """Convert a map to another unit, in place."""
+    values, _, variance = survey
+    if factor != 1:
+        values *= np.float32(factor)
+        if variance is not None:
+            # The square of microkelvin does not underflow in single precision, but comes near.
+            variance *= np.float32(factor) ** 2
+    return SurveyMap(values, unit, variance)
 
 
-def subtract_cmb(emission: np.ndarray, cmb: np.ndarray, band: str) -> np.ndarray:
-    """Subtract the CMB from a band's emission; bands without a K_CMB factor are left alone.
-
-    Parameters
-    ----------
-    emission : array [MJy/sr]
-        Emission of the band.
-    cmb : array [K_CMB]
-        The CMB, at the same beam and pixels.
-    band : str
-        Name of the band.
-
-    Returns
-    -------
-    array [MJy/sr]
-        Emission without the CMB.
-    """
-    if band not in K_CMB_TO_MJY_SR:
-        return emission
-    return emission - K_CMB_TO_MJY_SR[band] * cmb
-
-
-def _read_table(path: Path) -> tuple[fits.Header, dict[str, np.ndarray], dict[str, str]]:
-    """Read the first HEALPix table of a file: header, columns, and the columns' TUNIT."""
-    if not path.exists():
-        raise FileFormatError(f"{path}: there is no such file")
-    try:
-        with warnings.catch_warnings():
-            # Astropy reads what is left of a truncated file, and only warns.
-            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-            with path.open("rb") as stream, fits.open(stream, memmap=False) as hdus:
-                for hdu in hdus:
-                    if isinstance(hdu, fits.BinTableHDU) and "NSIDE" in hdu.header:
-                        names = hdu.columns.names
-                        columns = {name: np.asarray(hdu.data[name]) for name in names}
-                        units = {name: hdu.columns[name].unit or "" for name in names}
-                        return hdu.header, columns, units
-    # Astropy raises many kinds of exception for damaged files.
-    except Exception as error:
+def _variance_column(table: HealpixTable) -> str:
+    name = table.find(_VARIANCE_COLUMNS)
+    if name is None:
         raise FileFormatError(
-            f"{path}: cut short, or not a FITS file ({error}); download it again"
-        ) from error
-    raise FileFormatError(
-        f"{path}: has no binary table with the keyword NSIDE: not a HEALPix map, or cut short"
-    )
+            f"{table.path}: has no column of the variance, {' or '.join(_VARIANCE_COLUMNS)}; it "
+            f"has {listing(table.units)}. Leave out `variance`, and give a sigma"
+        )
+    return name
 
 
-def _said(header: fits.Header, keyword: str) -> str:
-    return f"{keyword} is {header[keyword]!r}" if keyword in header else f"{keyword} is absent"
-
-
-def _check_frame(path: Path, header: fits.Header, frame_known: bool) -> None:
-    frame = str(header.get("COORDSYS", "")).strip().upper()
-    if frame in ("G", "GALACTIC") or (not frame and frame_known):
-        return
-    hint = "rotate the map" if frame else "add the keyword to the header if the map is Galactic"
-    raise FileFormatError(
-        f"{path}: {_said(header, 'COORDSYS')}; the frame must be Galactic (G or GALACTIC): {hint}"
-    )
-
-
-def _choose_column(path: Path, columns: dict[str, np.ndarray], column: str | None) -> str:
-    values = [name for name in columns if name.upper() not in _INDEX_COLUMNS]
+def _choose_column(table: HealpixTable, column: str | None) -> str:
     if column is not None:
-        if column not in values:
-            raise FileFormatError(f"{path}: {unknown('column', column, values)}")
+        if column not in table.units:
+            raise FileFormatError(f"{table.path}: {unknown('column', column, table.units)}")
         return column
-    for name in values:
-        if name.upper() in _INTENSITY_COLUMNS:
-            return name
-    if len(values) != 1:
+    name = table.find(_INTENSITY_COLUMNS)
+    if name is not None:
+        return name
+    if len(table.units) != 1:
         raise FileFormatError(
-            f"{path}: none of its columns is {' or '.join(_INTENSITY_COLUMNS)}; say which of "
-            f"{listing(values)} it is, with the key `column`"
+            f"{table.path}: none of its columns is {' or '.join(_INTENSITY_COLUMNS)}; say which of "
+            f"{listing(table.units)} it is, with the key `column`"
         )
-    return values[0]
+    return next(iter(table.units))
 
 
 def _known_unit(spelling: str) -> tuple[str, float] | None:
@@ -288,46 +314,3 @@ def _unit(path: Path, stated: str, column: str, given: str | None) -> tuple[str,
             "or correct the header"
         )
     return asked
-
-
-def _whole_sky(
-    path: Path,
-    header: fits.Header,
-    columns: dict[str, np.ndarray],
-    values: np.ndarray,
-    nside: int,
-) -> np.ndarray:
-    """Put the rows at their places on the whole sky; what is not in the file is NaN."""
-    n_sky = 12 * nside**2
-    scheme = str(header.get("INDXSCHM", "IMPLICIT")).strip().upper()
-    if scheme == "IMPLICIT":
-        if len(values) != n_sky:
-            raise FileFormatError(
-                f"{path}: holds {len(values)} pixels; nside {nside} has {n_sky}: the file is cut "
-                "short, or it is a partial sky without INDXSCHM = 'EXPLICIT'"
-            )
-        return values
-    if scheme != "EXPLICIT":
-        raise FileFormatError(f"{path}: {unknown('INDXSCHM', scheme, ['IMPLICIT', 'EXPLICIT'])}")
-    index_columns = [name for name in columns if name.upper() in _INDEX_COLUMNS]
-    if not index_columns:
-        raise FileFormatError(
-            f"{path}: INDXSCHM is EXPLICIT, but there is no column {' or '.join(_INDEX_COLUMNS)}"
-        )
-    index = columns[index_columns[0]].ravel().astype(np.int64)
-    if index.min(initial=0) < 0 or index.max(initial=0) >= n_sky:
-        raise FileFormatError(f"{path}: pixel indices leave the range 0 to {n_sky - 1}")
-    if len(np.unique(index)) != len(index):
-        raise FileFormatError(f"{path}: some pixel indices are there more than once")
-    sky = np.full(n_sky, np.nan, dtype=values.dtype)
-    sky[index] = values
-    return sky
-
-
-def _at_nside(path: str | Path, survey: SurveyMap, nside: int) -> np.ndarray:
-    if survey.nside < nside:
-        raise FileFormatError(
-            f"{path}: nside {survey.nside} is coarser than the sky's nside {nside}; maps are "
-            f"averaged, never refined: choose an nside of at most {survey.nside}"
-        )
-    return mean_over_children(survey.values, nside)

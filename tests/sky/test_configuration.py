@@ -83,14 +83,15 @@ def test_toml_file_with_paths_beside_it(toml, monkeypatch):
     configuration = read_configuration(toml)
     assert (configuration.nside, configuration.superpixel_nside) == (64, 8)
     assert configuration.min_coverage == 0.9
-    assert configuration.reddening.unit == "bayestar2019"
-    assert configuration.cmb == toml.parent / "maps/cmb.fits"
+    assert configuration.reddening[0].kind == "bayestar2019"
+    assert configuration.beam is None
+    assert configuration.cmb.file == toml.parent / "maps/cmb.fits"
     assert configuration.sigma.tolist() == [0.5, 3, 9, 25, 30]
-    assert len(configuration.edges) == 10
+    assert len(configuration.voxels.given) == 10
     assert list(configuration.emission) == list(BANDS)
-    assert configuration.emission["217"].unit == "K_CMB"
-    assert configuration.emission["217"].release == "PR3"
-    assert configuration.emission["353"].column is None
+    assert configuration.emission["217"].source.unit == "K_CMB"
+    assert configuration.emission["217"].source.release == "PR3"
+    assert configuration.emission["353"].source.column is None
     assert list(configuration.files) == [
         "reddening",
         *(f"emission.{band}" for band in BANDS),
@@ -100,7 +101,7 @@ def test_toml_file_with_paths_beside_it(toml, monkeypatch):
 
 def test_mapping_means_the_same(toml, given):
     one, other = read_configuration(str(toml)), read_configuration(given)
-    np.testing.assert_array_equal(one.edges, other.edges)
+    np.testing.assert_array_equal(one.voxels.given, other.voxels.given)
     np.testing.assert_array_equal(one.sigma, other.sigma)
     assert [p.resolve() for p in one.files.values()] == [p.resolve() for p in other.files.values()]
 
@@ -116,7 +117,7 @@ def test_edges_in_kpc(given):
     del given["reddening"]["slices"]
     given["reddening"]["edges_kpc"] = np.array([0, 0.3, 1.0])
     configuration = read_configuration(given)
-    assert configuration.edges.tolist() == [0, 0.3, 1.0]
+    assert configuration.voxels.given.tolist() == [0, 0.3, 1.0]
     assert configuration.given["reddening"]["edges_kpc"] == [0, 0.3, 1.0]
 
 
@@ -129,6 +130,10 @@ def test_edges_in_kpc(given):
         ("grid", "beem", 1, r"unknown key 'beem'.*did you mean 'beam'\? in \[grid\]"),
         ("grid", "beam", None, r"key beam is missing in \[grid\]"),
         ("grid", "beam", "10 arcmin", "all of them must share one beam"),
+        ("grid", "beam", 0, "grid.beam is 0; it must be the FWHM"),
+        ("grid", "beam", 10.0, "emission.217.beam is missing|reddening"),
+        ("grid", "thin", 1, "grid.thin is 1; it must be true or false"),
+        ("grid", "thin", True, "for which the beam must be known"),
         ("grid", "nside", 100, "power of two; did you mean 128"),
         ("grid", "nside", 64.0, "power of two; did you mean 64"),
         ("grid", "nside", -1, "grid.nside is -1"),
@@ -144,6 +149,43 @@ def test_edges_in_kpc(given):
         ("reddening", "slices", [15, 300, 10], "within 0 to 119"),
         ("reddening", "file", "", "reddening.file is ''"),
         ("reddening", "file", 3, "reddening.file is 3"),
+        ("reddening", "beam", -3.4, "reddening.beam is -3.4; it must be the FWHM"),
+        ("reddening", "samples", 2.5, "reddening.samples is 2.5; it must be the number"),
+        ("reddening", "samples", -1, "reddening.samples is -1"),
+        ("reddening", "convert", 0.884, "reddening.convert is 0.884; it must be a text"),
+        ("reddening", "options", [1], r"\[reddening.options\] must be a table"),
+        ("reddening", "edges_modulus", [5, 10], "and not both"),
+        ("reddening", "seam", {}, "unknown key 'seam'"),
+        ("emission", "zero_level", "odegard", "did you mean 'odegard2019'.*in .emission."),
+        ("emission.353", "zero_level", "high", "emission.353.zero_level is 'high'"),
+        ("emission.353", "beam", "5", "emission.353.beam is '5'"),
+        ("emission.353", "cmb", 0, "emission.353.cmb is 0; it must be true or false"),
+        ("cmb", "beam", -1, "cmb.beam is -1"),
+        ("cmb", "column", 3, "cmb.column is 3"),
+        ("noise", "variance", "yes", "noise.variance is 'yes'"),
+        ("", "cuts", {"declinations": 1}, r"unknown key 'declinations'.*'declination'\? in"),
+        ("", "cuts", {"declination": [30, -30]}, r"is \[30, -30\]; it must be a range"),
+        ("", "cuts", {"declination": 30}, "cuts.declination is 30; it must be a range"),
+        ("", "cuts", {"reliable_distance": 1}, "cuts.reliable_distance is 1"),
+        ("", "cuts", {"one_voxel_above": 95}, "cuts.one_voxel_above is 95; it must be a lat"),
+        ("", "cuts", {"one_voxel_below": -0.1}, "cuts.one_voxel_below is -0.1"),
+        ("", "cuts", {"merge": {"max_condition": 0.5}}, "cuts.merge.max_condition is 0.5"),
+        ("", "cuts", {"merge": {"minimum": 1}}, "unknown key 'minimum'"),
+        ("", "cuts", {"direction": "cepheus"}, r"must be a list of names, such as .\Wcepheus"),
+        ("", "cuts", {"direction": ["cephesu"]}, "did you mean 'cepheus'"),
+        ("", "cuts", {"direction": [{"name": "a", "center": [0, 0]}]}, "key radius is missing"),
+        (
+            "",
+            "cuts",
+            {"direction": [{"name": "a", "center": [0, 99], "radius": 1, "edges_kpc": [0, 1]}]},
+            "cuts.direction.center is 99",
+        ),
+        (
+            "",
+            "cuts",
+            {"direction": [{"name": "a", "center": [0, 9], "radius": 1}]},
+            "cuts.direction. needs either slices",
+        ),
         ("emission", 353, None, r"key 353 is missing in \[emission\]"),
         ("emission", 143, {"file": "x"}, "unknown key '143'; allowed are 217, 353"),
         ("emission", 353, "353.fits", r"\[emission.353\] must be a table"),
@@ -182,3 +224,110 @@ def test_toml_that_does_not_parse(toml):
     toml.write_text("[grid\nnside = 64")
     with pytest.raises(ConfigurationError, match=r"prepare\.toml: not valid TOML"):
         read_configuration(toml)
+
+
+def smoothed(given):
+    """The same, smoothed to one beam, with the beam of each map."""
+    given = copy.deepcopy(given)
+    given["grid"]["beam"] = 10.0
+    for entry in given["emission"].values():
+        entry["beam"] = 5.0
+    given["cmb"]["beam"] = 10.0
+    return given
+
+
+def test_beams(given):
+    given = smoothed(given)
+    given["reddening"]["beam"] = 3.5
+    configuration = read_configuration(given)
+    assert configuration.beam == 10
+    assert configuration.reddening[0].beam == 3.5
+    assert [entry.beam for entry in configuration.emission.values()] == [5] * 5
+    del given["cmb"]["beam"]
+    with pytest.raises(ConfigurationError, match=r"cmb\.beam is missing"):
+        read_configuration(given)
+
+
+def test_beam_of_the_release(given):
+    given = smoothed(given)
+    del given["emission"][353]["beam"]
+    with pytest.raises(ConfigurationError, match=r"emission\.353\.beam is missing"):
+        read_configuration(given)
+    given["emission"][353]["release"] = "PR3"
+    assert read_configuration(given).emission["353"].beam == 4.94
+
+
+def test_what_a_release_still_holds(given):
+    given["emission"][353]["release"] = "GNILC"
+    given["emission"][2998]["release"] = "IRIS"
+    given["emission"][217]["cmb"] = False
+    emission = read_configuration(given).emission
+    assert [entry.cmb for entry in emission.values()] == [False, False, True, True, False]
+
+
+def test_cmb_may_be_left_out_where_no_map_holds_it(given):
+    del given["cmb"]
+    with pytest.raises(ConfigurationError, match="subtracted from 217, 353, 545 and 857"):
+        read_configuration(given)
+    for band in (217, 353, 545, 857):
+        given["emission"][band]["cmb"] = False
+    configuration = read_configuration(given)
+    assert configuration.cmb is None
+    assert "cmb" not in configuration.files
+
+
+def test_variance_allows_a_sigma_of_zero(given):
+    given["noise"]["variance"] = True
+    given["noise"]["sigma"][857] = 0
+    configuration = read_configuration(given)
+    assert configuration.variance
+    assert configuration.sigma[3] == 0
+
+
+def test_cuts(given):
+    given["cuts"] = {
+        "declination": [-29, 90],
+        "reliable_distance": True,
+        "one_voxel_above": 60,
+        "one_voxel_below": 0.02,
+        "direction": [
+            "cepheus",
+            {"name": "here", "center": [353, 17], "radius": 4, "edges_modulus": [5, 10]},
+        ],
+        "merge": {"min_reddening": 0.01, "max_condition": 30},
+    }
+    configuration = read_configuration(given)
+    assert configuration.declination == (-29, 90)
+    assert configuration.reliable_distance
+    rules = configuration.voxels
+    assert (rules.one_voxel_above, rules.one_voxel_below) == (60, 0.02)
+    assert (rules.min_reddening, rules.max_condition) == (0.01, 30)
+    assert [direction.name for direction in rules.directions] == ["cepheus", "here"]
+    np.testing.assert_allclose(rules.directions[1].edges, [0, 0.1, 1])
+
+
+def test_two_reddening_maps(given, toml):
+    (toml.parent / "maps/decaps.h5").touch()
+    north = {key: given["reddening"].pop(key) for key in ("map", "file")}
+    north["convert"] = "green2019_g_r"
+    given["reddening"]["north"] = north
+    south = {"map": "decaps", "file": toml.parent / "maps/decaps.h5"}
+    given["reddening"]["south"] = south
+    with pytest.raises(ConfigurationError, match=r"key seam is missing in \[reddening\]"):
+        read_configuration(given)
+    given["reddening"]["seam"] = {"declination": -29, "width": 2}
+    configuration = read_configuration(given)
+    assert [source.kind for source in configuration.reddening] == ["bayestar2019", "decaps"]
+    assert (configuration.seam.declination, configuration.seam.width) == (-29, 2)
+    assert list(configuration.files)[:2] == ["reddening.north", "reddening.south"]
+    assert configuration.given["reddening"]["south"] == {"map": "decaps", "file": "decaps.h5"}
+
+
+def test_pair_of_files(given, toml):
+    given["emission"][2998] = {"file": toml.parent / "maps/i100_{ngp,sgp}.fits", "release": "SFD"}
+    with pytest.raises(FileFormatError, match=r"i100_ngp\.fits: there is no such file"):
+        read_configuration(given)
+    for name in ("ngp", "sgp"):
+        (toml.parent / f"maps/i100_{name}.fits").touch()
+    files = read_configuration(given).files
+    assert files["emission.2998.sgp"].name == "i100_sgp.fits"

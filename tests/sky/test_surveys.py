@@ -5,7 +5,14 @@ from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.physics.bands import K_CMB_TO_MJY_SR
-from pymcdust.sky.surveys import read_cmb, read_emission, read_map, subtract_cmb
+from pymcdust.sky.surveys import (
+    RELEASES,
+    ZERO_LEVELS,
+    EmissionSource,
+    read_band,
+    read_cmb_map,
+    read_map,
+)
 
 NSIDE = 8
 N_PIXELS = 12 * NSIDE**2
@@ -176,22 +183,26 @@ def test_given_unit_stands_in_but_does_not_contradict(path, tmp_path):
         read_map(stated, unit="MJy/sr")
 
 
+def read(path, band, **source):
+    return read_band(EmissionSource(path, **source), band)
+
+
 def test_release_stands_in_for_unit_and_frame(path, tmp_path):
     write_map(path, unit=None, COORDSYS=None)
-    np.testing.assert_allclose(read_emission(path, "857", NSIDE, release="PR3"), VALUES)
+    np.testing.assert_allclose(read(path, "857", release="PR3").values, VALUES)
     np.testing.assert_allclose(
-        read_emission(path, "353", NSIDE, release="PR2"), VALUES * K_CMB_TO_MJY_SR["353"], rtol=1e-6
+        read(path, "353", release="PR2").values, VALUES * K_CMB_TO_MJY_SR["353"], rtol=1e-6
     )
     with pytest.raises(FileFormatError, match="no TUNIT"):
-        read_emission(path, "857", NSIDE, release="PR4")
+        read(path, "857", release="PR4")
     with pytest.raises(ConfigurationError, match="unknown release 'PR1'"):
-        read_emission(path, "857", NSIDE, release="PR1")
+        read(path, "857", release="PR1")
     in_kelvin = write_map(tmp_path / "kelvin.fits", unit="K_CMB")
     with pytest.raises(FileFormatError, match="'MJy/sr' was expected"):
-        read_emission(in_kelvin, "857", NSIDE, release="PR3")
+        read(in_kelvin, "857", release="PR3")
     write_map(tmp_path / "equatorial.fits", COORDSYS="C")
     with pytest.raises(FileFormatError, match="COORDSYS is 'C'"):
-        read_emission(tmp_path / "equatorial.fits", "857", NSIDE, release="PR3")
+        read(tmp_path / "equatorial.fits", "857", release="PR3")
 
 
 @pytest.mark.parametrize("frame", ["G", "GALACTIC", "Galactic"])
@@ -258,40 +269,99 @@ def test_no_file(path):
         read_map(path)
 
 
-def test_emission_in_kelvin_is_converted_and_rebinned(path):
-    write_map(path, unit="uK_CMB")
-    expected = healpy.ud_grade(VALUES.astype(float), 2, order_in="NESTED", order_out="NESTED")
-    emission = read_emission(path, "217", 2)
-    np.testing.assert_allclose(emission, expected * 483.690e-6, rtol=1e-6)
-
-
-def test_emission_is_never_refined(path):
-    with pytest.raises(FileFormatError, match="nside 8 is coarser than the sky's nside 16"):
-        read_emission(write_map(path), "857", 16)
-
-
 def test_band_without_factor_cannot_be_in_kelvin(path):
     with pytest.raises(FileFormatError, match="band 2998 is in K_CMB"):
-        read_emission(write_map(path, unit="K_CMB"), "2998", NSIDE)
+        read(write_map(path, unit="K_CMB"), "2998")
 
 
 def test_cmb_must_be_in_kelvin(path):
     with pytest.raises(FileFormatError, match="must be in K_CMB, not MJy/sr"):
-        read_cmb(write_map(path), NSIDE)
+        read_cmb_map(write_map(path))
+
+
+@pytest.mark.parametrize("name", ["I_STOKES", "TEMPERATURE", "INTENSITY", "I", "i_stokes"])
+def test_columns_of_cmb_maps(path, name):
+    """SMICA's maps have an inpainted intensity as well, and a mask."""
+    columns = {"I_STOKES_INP": VALUES + 9, name: VALUES, "TMASK": VALUES * 0}
+    survey = read_cmb_map(write_map(path, columns, unit="K_CMB", COORDSYS=None))
+    np.testing.assert_array_equal(survey.values, VALUES)
+    inpainted = read_cmb_map(path, column="I_STOKES_INP")
+    np.testing.assert_array_equal(inpainted.values, VALUES + 9)
+
+
+RELEASED = {
+    "PR2": ("NESTED", {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"}),
+    "PR3": ("NESTED", {"217": "Kcmb", "353": "Kcmb", "545": "MJy/sr", "857": "MJy/sr"}),
+    "PR4": ("RING", dict.fromkeys(["217", "353", "545", "857"], "K_CMB")),
+}
+
+
+def write_release(path, release, band, emission, variance):
+    """Write a frequency map as a release has it, from emission and variance in MJy/sr (NESTED)."""
+    ordering, units = RELEASED[release]
+    unit = units[band]
+    factor = 1 if unit == "MJy/sr" else K_CMB_TO_MJY_SR[band]
+    columns = {
+        "I_STOKES": emission / factor,
+        "HITS": np.ones(N_PIXELS),
+        "II_COV": variance / factor**2,
+    }
+    for name, values in columns.items():
+        if ordering == "RING":
+            values = healpy.reorder(values, n2r=True)
+        columns[name] = values.astype(np.float32)
+    return write_map(
+        path, columns, unit=unit, ORDERING=ordering, FREQ=band, BAD_DATA=float(healpy.UNSEEN)
+    )
 
 
 @pytest.mark.parametrize("band", ["217", "353", "545", "857"])
-def test_planted_dust_and_cmb_come_back(tmp_path, band):
-    rng = np.random.default_rng(4)
-    dust, cmb = rng.uniform(0.1, 2.0, N_PIXELS), rng.normal(0, 1e-4, N_PIXELS)
-    factor = {"217": 483.690, "353": 287.450, "545": 58.0356, "857": 2.2681}[band]
-    observed = (dust / factor + cmb).astype(np.float32)
-    emission = write_map(tmp_path / "emission.fits", {"I_STOKES": observed}, unit="K_CMB")
-    ring = healpy.reorder(cmb * 1e6, n2r=True).astype(np.float32)
-    cmb_file = write_map(tmp_path / "cmb.fits", {"I": ring}, unit="uK_CMB", ORDERING="RING")
-    found = subtract_cmb(read_emission(emission, band, NSIDE), read_cmb(cmb_file, NSIDE), band)
-    np.testing.assert_allclose(found, dust, rtol=1e-6)
+@pytest.mark.parametrize("release", ["PR2", "PR3", "PR4"])
+def test_every_release_comes_to_one_unit_and_order(path, release, band):
+    emission, variance = VALUES.astype(float), 1e-4 * VALUES.astype(float) ** 2
+    write_release(path, release, band, emission, variance)
+    survey = read_band(EmissionSource(path, release=release), band, variance=True)
+    assert survey.unit == "MJy/sr"
+    np.testing.assert_allclose(survey.values, emission, rtol=1e-6)
+    np.testing.assert_allclose(survey.variance, variance, rtol=1e-5)
+    assert read_band(EmissionSource(path, release=release), band).variance is None
 
 
-def test_band_without_factor_keeps_its_emission():
-    np.testing.assert_array_equal(subtract_cmb(VALUES, np.ones(N_PIXELS), "2998"), VALUES)
+def test_files_of_two_bands_interchanged(path):
+    write_release(path, "PR2", "545", VALUES, VALUES**2)
+    with pytest.raises(FileFormatError, match="were the files of 353 and 545 GHz interchanged"):
+        read(path, "353", release="PR2")
+
+
+@pytest.mark.parametrize("freq", ["353", "0353", 353, 353.0, "353 GHz", "353GHz", "", "Q band"])
+def test_spellings_of_the_band(path, freq):
+    write_map(path, unit="K_CMB", FREQ=freq)
+    assert read(path, "353").unit == "MJy/sr"
+    if freq not in ("", "Q band"):
+        with pytest.raises(FileFormatError, match="given for the band 217"):
+            read(path, "217")
+
+
+def test_variance_where_there_is_none(path):
+    with pytest.raises(FileFormatError, match="no column of the variance, II_COV"):
+        read_band(EmissionSource(write_map(path)), "857", variance=True)
+
+
+def test_pixels_without_variance_are_not_observed(path):
+    variance = np.ones(N_PIXELS, np.float32)
+    variance[[3, 4, 5]] = [0, -1, healpy.UNSEEN]
+    write_map(path, {"I_STOKES": VALUES, "II_COV": variance})
+    survey = read_band(EmissionSource(path), "857", variance=True)
+    assert np.flatnonzero(np.isnan(survey.variance)).tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize(("release", "band"), [("GNILC", "353"), ("IRIS", "2998")])
+def test_releases_without_cmb(path, release, band):
+    write_map(path, unit=None, COORDSYS=None)
+    np.testing.assert_array_equal(read(path, band, release=release).values, VALUES)
+    assert not RELEASES[release].has_cmb
+
+
+def test_zero_levels_are_those_published():
+    assert ZERO_LEVELS["none"] == {}
+    assert list(ZERO_LEVELS["odegard2019"].values()) == [0.060, 0.149, 0.371, 0.576]

@@ -1,0 +1,282 @@
+"""HEALPix maps in FITS tables: single columns, by blocks of rows, to NESTED order."""
+
+import gzip
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import healpy
+import numpy as np
+from astropy.io import fits
+
+from pymcdust.errors import FileFormatError, listing, unknown
+from pymcdust.sky.validation import UNSEEN_BELOW, is_nside
+
+#: Bytes of a table that are read at a time: a map of many columns may not fit into memory.
+BLOCK_BYTES = 32 * 2**20
+
+INDEX_COLUMNS = ("PIXEL", "HPXINDEX")
+
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class HealpixTable:
+    """A HEALPix map on disk: what its header says. Values are read by `column`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : astropy.io.fits.Header
+        That of the table.
+    units : dict of str
+        TUNIT of each column of values, empty where there is none.
+    dtype : numpy.dtype
+        Of a row.
+    begin : int
+        Where the rows begin in the (uncompressed) file.
+    """
+
+    path: Path
+    header: fits.Header
+    units: dict[str, str]
+    dtype: np.dtype
+    begin: int
+
+    @property
+    def nside(self) -> int:
+        """HEALPix resolution."""
+        return int(self.header["NSIDE"])
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """Find the first of some names that is one of a column, whatever its case."""
+        known = {name.upper(): name for name in self.units}
+        return next((known[name] for name in names if name in known), None)
+
+    def column(self, name: str) -> np.ndarray:
+        """Read a column onto the whole sky.
+
+        Parameters
+        ----------
+        name : str
+            One of `units`.
+
+        Returns
+        -------
+        (12 nside^2,) array of float32
+            NESTED; NaN where the map has no value.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is cut short, its rows are no map, or the column is missing.
+        """
+        if name not in self.units:
+            raise FileFormatError(f"{self.path}: {unknown('column', name, self.units)}")
+        values = self._rows(name, np.dtype(np.float32))
+        bad = ~np.isfinite(values) | (values < UNSEEN_BELOW)
+        if "BAD_DATA" in self.header:
+            bad |= np.isclose(values, float(self.header["BAD_DATA"]), rtol=1e-6, atol=0)
+        values[bad] = np.nan
+        values = self._whole_sky(values)
+        if _ordering(self.path, self.header) == "RING":
+            values = healpy.reorder(values, r2n=True)
+        return values
+
+    def _whole_sky(self, values: np.ndarray) -> np.ndarray:
+        """Put the rows at their places on the whole sky; what is not in the file is NaN."""
+        n_sky = 12 * self.nside**2
+        scheme = str(self.header.get("INDXSCHM", "IMPLICIT")).strip().upper()
+        if scheme == "IMPLICIT":
+            if len(values) != n_sky:
+                raise FileFormatError(
+                    f"{self.path}: holds {len(values)} pixels; nside {self.nside} has {n_sky}: the "
+                    "file is cut short, or it is a partial sky without INDXSCHM = 'EXPLICIT'"
+                )
+            return values
+        if scheme != "EXPLICIT":
+            allowed = ["IMPLICIT", "EXPLICIT"]
+            raise FileFormatError(f"{self.path}: {unknown('INDXSCHM', scheme, allowed)}")
+        column = next((n for n in self.dtype.names if n.upper() in INDEX_COLUMNS), None)
+        if column is None:
+            raise FileFormatError(
+                f"{self.path}: INDXSCHM is EXPLICIT, but there is no column "
+                f"{' or '.join(INDEX_COLUMNS)}"
+            )
+        index = self._rows(column, np.dtype(np.int64))
+        if index.min(initial=0) < 0 or index.max(initial=0) >= n_sky:
+            raise FileFormatError(
+                f"{self.path}: pixel indices leave the range 0 to {n_sky - 1} of nside {self.nside}"
+            )
+        if len(np.unique(index)) != len(index):
+            raise FileFormatError(f"{self.path}: some pixel indices are there more than once")
+        sky = np.full(n_sky, np.nan, dtype=np.float32)
+        sky[index] = values
+        return sky
+
+    def _rows(self, name: str, dtype: np.dtype) -> np.ndarray:
+        """Read a column, block by block of rows, scaled as its header says."""
+        n_row = int(self.header["NAXIS2"])
+        width = self.dtype.itemsize
+        each = int(np.prod(self.dtype[name].shape, dtype=int))
+        out = np.empty(n_row * each, dtype=dtype)
+        step = max(1, BLOCK_BYTES // width)
+        number = self.dtype.names.index(name) + 1
+        scale = self.header.get(f"TSCAL{number}", 1)
+        zero = self.header.get(f"TZERO{number}", 0)
+        null = self.header.get(f"TNULL{number}")
+        with _open(self.path) as file:
+            file.seek(self.begin)
+            for start in range(0, n_row, step):
+                size = min(step, n_row - start)
+                content = _read(self.path, file, size * width)
+                stored = np.frombuffer(content, dtype=self.dtype)[name].ravel()
+                part = out[start * each : (start + size) * each]
+                if scale == 1 and zero == 0:
+                    part[...] = stored
+                else:
+                    part[...] = stored * float(scale) + zero
+                if null is not None and dtype.kind == "f":
+                    part[stored == null] = np.nan
+        return out
+
+
+def open_healpix(path: str | Path, *, frame_known: bool = False) -> HealpixTable:
+    """Look at the HEALPix table of a FITS file, trusting only what its header says.
+
+    Parameters
+    ----------
+    path : path
+        FITS file, plain or gzipped, with a HEALPix binary table, whole sky or explicitly indexed.
+    frame_known : bool
+        Accept a header without COORDSYS, because the release is known to be Galactic.
+
+    Returns
+    -------
+    HealpixTable
+        Of the first table with the keyword NSIDE.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing or cut short; if NSIDE, ordering or frame is absent or unknown.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileFormatError(f"{path}: there is no such file")
+    table = _first_table(path)
+    nside = table.header["NSIDE"]
+    if not is_nside(nside):
+        raise FileFormatError(f"{path}: NSIDE is {nside!r}; it must be a power of two")
+    _ordering(path, table.header)
+    _check_frame(path, table.header, frame_known)
+    return table
+
+
+def _first_table(path: Path) -> HealpixTable:
+    try:
+        with warnings.catch_warnings(), _open(path) as stream:
+            # A file that ends too early is found when its rows are read.
+            warnings.simplefilter("ignore")
+            with fits.open(stream, memmap=False, lazy_load_hdus=True) as hdus:
+                for hdu in hdus:
+                    if isinstance(hdu, fits.BinTableHDU) and "NSIDE" in hdu.header:
+                        columns = hdu.columns
+                        units = {
+                            column.name: column.unit or ""
+                            for column in columns
+                            if column.name.upper() not in INDEX_COLUMNS
+                        }
+                        dtype = columns.dtype.newbyteorder(">")
+                        place = hdu.fileinfo()
+                        begin = place["datLoc"]
+                        # What is compressed tells its length only when it is read.
+                        if place["datSpan"] > _size(path) - begin:
+                            raise EOFError(f"{_size(path)} bytes")
+                        return HealpixTable(path, hdu.header.copy(), units, dtype, begin)
+    # Astropy raises many kinds of exception for damaged files.
+    except Exception as error:
+        raise FileFormatError(
+            f"{path}: cut short, or not a FITS file ({error}); download it again"
+        ) from error
+    raise FileFormatError(
+        f"{path}: has no binary table with the keyword NSIDE: not a HEALPix map, or cut short"
+    )
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
+
+
+def _size(path: Path) -> float:
+    """Return the number of bytes of a file, infinite where it is compressed."""
+    return np.inf if _is_compressed(path) else path.stat().st_size
+
+
+def _open(path: Path) -> BinaryIO:
+    return gzip.open(path) if _is_compressed(path) else path.open("rb")
+
+
+def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+    try:
+        content = file.read(size)
+    except (EOFError, OSError) as error:
+        raise FileFormatError(f"{path}: cut short ({error}); download it again") from error
+    if len(content) < size:
+        raise FileFormatError(f"{path}: cut short, rows are missing; download it again")
+    return content
+
+
+def _ordering(path: Path, header: fits.Header) -> str:
+    ordering = str(header.get("ORDERING", "")).strip().upper()
+    if ordering not in ("NESTED", "NEST", "RING"):
+        raise FileFormatError(f"{path}: {_said(header, 'ORDERING')}; it must be NESTED or RING")
+    return ordering
+
+
+def _check_frame(path: Path, header: fits.Header, frame_known: bool) -> None:
+    frame = str(header.get("COORDSYS", "")).strip().upper()
+    if frame in ("G", "GALACTIC") or (not frame and frame_known):
+        return
+    hint = "rotate the map" if frame else "add the keyword to the header if the map is Galactic"
+    raise FileFormatError(
+        f"{path}: {_said(header, 'COORDSYS')}; the frame must be Galactic (G or GALACTIC): {hint}"
+    )
+
+
+def _said(header: fits.Header, keyword: str) -> str:
+    return f"{keyword} is {header[keyword]!r}" if keyword in header else f"{keyword} is absent"
+
+
+def check_band(table: HealpixTable, band: str, bands: Sequence[str]) -> None:
+    """Refuse a map whose header says that it is of another band.
+
+    Parameters
+    ----------
+    table : HealpixTable
+        The map.
+    band : str
+        The band that it is given for [GHz].
+    bands : sequence of str
+        All bands.
+
+    Raises
+    ------
+    FileFormatError
+        If its keyword FREQ names another frequency.
+    """
+    stated = re.match(r"\s*0*(\d+)(\.\d*)?\s*(GHZ)?\s*$", str(table.header.get("FREQ", "")).upper())
+    if stated is None or stated.group(1) == band:
+        return
+    hint = ""
+    if stated.group(1) in bands:
+        hint = f": were the files of {listing([band, stated.group(1)])} GHz interchanged?"
+    raise FileFormatError(
+        f"{table.path}: FREQ is {table.header['FREQ']!r}, but the file is given for the band "
+        f"{band}{hint}"
+    )
