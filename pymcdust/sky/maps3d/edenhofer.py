@@ -1,5 +1,6 @@
 """The map of Edenhofer et al. (2024): HEALPix shells of dust density out to 1.25 kpc."""
 
+import mmap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ class _Image(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     nested: bool
+
+    def shell(self, pages: mmap.mmap, number: int, pixel: np.ndarray) -> np.ndarray:
+        """Look at pixels of one shell, of whatever sample, in the file's pages."""
+        size = self.shape[-1]
+        offset = self.offset + number * size * np.dtype(self.dtype).itemsize
+        return np.frombuffer(pages, self.dtype, count=size, offset=offset)[pixel]
 
 
 class Edenhofer(FileMap):
@@ -90,9 +97,11 @@ class Edenhofer(FileMap):
         step = 12 * fine**2
         while step % 2 == 0 and step * bytes_each > BLOCK_BYTES:
             step //= 2
+        with self.path.open("rb") as stream:
+            pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         for start in range(0, 12 * fine**2, step):
             pixel = np.arange(start, start + step)
-            samples = self._at_pixels(at, fine, pixel)
+            samples = self._at_pixels(pages, at, fine, pixel)
             yield Rows(
                 nside=fine,
                 index=pixel,
@@ -101,7 +110,9 @@ class Edenhofer(FileMap):
                 samples=samples[:, :n_samples] if n_samples else None,
             )
 
-    def _at_pixels(self, at: "_RadialInterpolation", nside: int, pixel: np.ndarray) -> np.ndarray:
+    def _at_pixels(
+        self, pages: mmap.mmap, at: "_RadialInterpolation", nside: int, pixel: np.ndarray
+    ) -> np.ndarray:
         """Interpolate at pixels' centres: (pixel, sample, edge) array of float32."""
         longitude, latitude = healpy.pix2ang(nside, pixel, nest=True, lonlat=True)
         neighbours, weights = healpy.get_interp_weights(
@@ -109,36 +120,31 @@ class Edenhofer(FileMap):
         )
         needed, position = np.unique(neighbours, return_inverse=True)
         position = position.reshape(neighbours.shape)
-        # Mapped anew for each part of the sky, so that pages of others do not stay in memory.
-        density = self._map(self._density)
-        inner = self._map(self._inner)
-        if not self.n_samples:
-            density, inner = density[np.newaxis], inner[np.newaxis]
-        result = np.empty((len(pixel), len(density), len(at.distances)), dtype=np.float32)
-        for sample, (shells, nearest) in enumerate(zip(density, inner, strict=True)):
-            logarithms = self._log_cumulative(at, shells, nearest, needed)
+        n_samples = max(1, self.n_samples)
+        result = np.empty((len(pixel), n_samples, len(at.distances)), dtype=np.float32)
+        for sample in range(n_samples):
+            logarithms = self._log_cumulative(pages, at, sample, needed)
             for edge, logarithm in enumerate(logarithms):
                 result[:, sample, edge] = np.exp((weights * logarithm[position]).sum(axis=0))
         return result
 
     def _log_cumulative(
-        self, at: "_RadialInterpolation", shells: np.ndarray, inner: np.ndarray, needed: np.ndarray
+        self, pages: mmap.mmap, at: "_RadialInterpolation", sample: int, needed: np.ndarray
     ) -> np.ndarray:
         """Compute the logarithm of the cumulative reddening, (edge, needed pixel) array."""
-        total = inner[needed].astype(float)
+        total = self._inner.shell(pages, sample, needed).astype(float)
         result = np.zeros((len(at.distances), len(needed)))
         with np.errstate(divide="ignore", invalid="ignore"):
             for shell in range(at.last + 1):
-                total += self._depths[shell] * shells[shell, needed]
+                place = sample * len(self._depths) + shell
+                total += self._depths[shell] * self._density.shell(pages, place, needed)
                 weight = at.weight_of(shell)
                 if weight.any():
                     result[weight > 0] += np.outer(weight[weight > 0], np.log(total))
+                # Pages that were looked at count as memory of the program until it lets them go.
+                if hasattr(pages, "madvise"):  # not on Windows
+                    pages.madvise(mmap.MADV_DONTNEED)
         return result + at.log_scale[:, np.newaxis]
-
-    def _map(self, image: _Image) -> np.ndarray:
-        return np.memmap(
-            self.path, dtype=image.dtype, mode="r", offset=image.offset, shape=image.shape
-        )
 
     def _look_at(self, hdu: Any, tables: dict[str, np.ndarray]) -> None:
         name = hdu.name.upper()

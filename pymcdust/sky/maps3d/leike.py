@@ -14,7 +14,7 @@ from pymcdust.sky.maps3d.interface import FileMap, Rows, pixel_beam
 from pymcdust.sky.validation import is_nside
 
 # Sightlines that are integrated at a time, with some 1,000 voxels each.
-_SIGHTLINES = 1024
+_SIGHTLINES = 256
 
 
 class Leike(FileMap):
