@@ -6,9 +6,6 @@ import numpy as np
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.interface import BLOCK_BYTES
 
-# Distance moduli that differ by less are one [mag].
-_SAME_MODULUS = 1e-9
-
 
 class SliceInterpolation:
     """Interpolate cumulative reddening between slices of distance modulus, as dustmaps does.
@@ -26,11 +23,6 @@ class SliceInterpolation:
 
     def __init__(self, distances: np.ndarray, slices: np.ndarray) -> None:
         self.modulus = 5.0 * (np.log10(distances) + 2.0)
-        # An edge that is a slice, but for rounding, needs no other.
-        nearest = slices[np.abs(slices - self.modulus[:, np.newaxis]).argmin(axis=1)]
-        self.modulus = np.where(
-            np.abs(nearest - self.modulus) < _SAME_MODULUS, nearest, self.modulus
-        )
         above = np.searchsorted(slices, self.modulus)
         upper = np.clip(above, 0, len(slices) - 1)
         lower = np.clip(above - 1, 0, None)

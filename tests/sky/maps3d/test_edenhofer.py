@@ -199,7 +199,7 @@ def test_another_layout(tmp_path, change, match):
         Edenhofer(path)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.001, 0.3, 0.6])
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.3, 0.6, 0.99])
 def test_file_cut_short(mean_file, keep):
     content = mean_file.read_bytes()
     mean_file.write_bytes(content[: int(keep * len(content))])
