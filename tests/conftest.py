@@ -1,8 +1,12 @@
 """Fixtures that every room's tests share."""
 
+import sys
 from pathlib import Path
 
 import pytest
+
+# For `generated`.
+sys.path.insert(0, str(Path(__file__).parent))
 
 REALSKY = Path(__file__).resolve().parents[2] / "shared" / "realsky"
 

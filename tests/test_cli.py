@@ -267,12 +267,9 @@ def test_what_is_wrong_is_one_message_and_status_2(run, skies, words, said):
     assert sorted(path.name for path in skies.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    ("words", "work"),
-    [(["prepare", "sky.toml"], "prepare_sky"), (["simulate"], "simulate_sky")],
-)
-def test_a_place_that_is_taken_is_refused_before_the_work(run, skies, monkeypatch, words, work):
-    monkeypatch.setattr(pymcdust, work, lambda *_, **__: pytest.fail("worked first"))
+@pytest.mark.parametrize("words", [["prepare", "nowhere.toml"], ["simulate"]])
+def test_a_place_that_is_taken_is_refused_before_the_work(run, skies, monkeypatch, words):
+    monkeypatch.setattr(pymcdust, "simulate_sky", lambda *_, **__: pytest.fail("worked first"))
     status, _, err = run(*words, "--out", skies / "sky.zarr")
     assert status == 2
     assert "exists already" in err

@@ -71,17 +71,20 @@ def prepare_sky(
         If no superpixel is covered well enough.
     """
     say = progress or (lambda text: None)
-    settings = read_configuration(config)
     if out is None:
         with TemporaryDirectory(prefix="pymcdust-") as folder:
-            return _prepare(settings, Path(folder) / "sky.zarr", False, say).load()
-    return _prepare(settings, Path(out), overwrite, say)
+            return _prepare(config, Path(folder) / "sky.zarr", False, say).load()
+    return _prepare(config, Path(out), overwrite, say)
 
 
 def _prepare(
-    settings: Configuration, out: Path, overwrite: bool, say: Callable[[str], None]
+    config: str | Path | Mapping[str, Any],
+    out: Path,
+    overwrite: bool,
+    say: Callable[[str], None],
 ) -> xr.Dataset:
     check_free(out, overwrite)
+    settings = read_configuration(config)
     source = settings.open_reddening()
     say("computing checksums")
     provenance = _provenance(settings)
