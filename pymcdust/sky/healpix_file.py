@@ -3,7 +3,7 @@
 import gzip
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,8 +15,9 @@ from astropy.io import fits
 from pymcdust.errors import FileFormatError, listing, unknown
 from pymcdust.sky.validation import UNSEEN_BELOW, is_nside
 
-#: Bytes of a table that are read at a time: a map of many columns may not fit into memory.
-BLOCK_BYTES = 32 * 2**20
+#: Bytes of a table that are read at a time: a map of many columns may not fit into memory. Indices
+#: for the pixels of a block take several times as much.
+BLOCK_BYTES = 8 * 2**20
 
 INDEX_COLUMNS = ("PIXEL", "HPXINDEX")
 
@@ -39,6 +40,8 @@ class HealpixTable:
         Of a row.
     begin : int
         Where the rows begin in the (uncompressed) file.
+    bad_value : float, optional
+        What stands for no value, besides NaN, UNSEEN and BAD_DATA.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class HealpixTable:
     units: dict[str, str]
     dtype: np.dtype
     begin: int
+    bad_value: float | None = None
 
     @property
     def nside(self) -> int:
@@ -77,27 +81,38 @@ class HealpixTable:
         """
         if name not in self.units:
             raise FileFormatError(f"{self.path}: {unknown('column', name, self.units)}")
-        values = self._rows(name, np.dtype(np.float32))
-        bad = ~np.isfinite(values) | (values < UNSEEN_BELOW)
-        if "BAD_DATA" in self.header:
-            bad |= np.isclose(values, float(self.header["BAD_DATA"]), rtol=1e-6, atol=0)
-        values[bad] = np.nan
-        values = self._whole_sky(values)
-        if _ordering(self.path, self.header) == "RING":
-            values = healpy.reorder(values, r2n=True)
-        return values
-
-    def _whole_sky(self, values: np.ndarray) -> np.ndarray:
-        """Put the rows at their places on the whole sky; what is not in the file is NaN."""
         n_sky = 12 * self.nside**2
+        index_column = self._index_column()
+        number = int(self.header["NAXIS2"]) * _elements(self.dtype[name])
+        if index_column is None and number != n_sky:
+            raise FileFormatError(
+                f"{self.path}: holds {number} pixels; nside {self.nside} has {n_sky}: the file is "
+                "cut short, or it is a partial sky without INDXSCHM = 'EXPLICIT'"
+            )
+        ring = _ordering(self.path, self.header) == "RING"
+        sky = np.full(n_sky, np.nan, dtype=np.float32)
+        seen = None if index_column is None else np.zeros(n_sky, dtype=bool)
+        start = 0
+        for rows in self._blocks():
+            values = self._clean(name, rows)
+            if index_column is None:
+                pixel = slice(start, start + len(values))
+                start += len(values)
+            else:
+                pixel = rows[index_column].ravel()
+                self._check_indices(pixel, len(values), seen)
+            if ring:
+                # An index array for the whole sky would take twice the memory of the map.
+                index = np.arange(pixel.start, pixel.stop) if index_column is None else pixel
+                pixel = healpy.ring2nest(self.nside, index)
+            sky[pixel] = values
+        return sky
+
+    def _index_column(self) -> str | None:
+        """Return the column of pixel indices, None where the rows are the whole sky in order."""
         scheme = str(self.header.get("INDXSCHM", "IMPLICIT")).strip().upper()
         if scheme == "IMPLICIT":
-            if len(values) != n_sky:
-                raise FileFormatError(
-                    f"{self.path}: holds {len(values)} pixels; nside {self.nside} has {n_sky}: the "
-                    "file is cut short, or it is a partial sky without INDXSCHM = 'EXPLICIT'"
-                )
-            return values
+            return None
         if scheme != "EXPLICIT":
             allowed = ["IMPLICIT", "EXPLICIT"]
             raise FileFormatError(f"{self.path}: {unknown('INDXSCHM', scheme, allowed)}")
@@ -107,45 +122,60 @@ class HealpixTable:
                 f"{self.path}: INDXSCHM is EXPLICIT, but there is no column "
                 f"{' or '.join(INDEX_COLUMNS)}"
             )
-        index = self._rows(column, np.dtype(np.int64))
-        if index.min(initial=0) < 0 or index.max(initial=0) >= n_sky:
-            raise FileFormatError(
-                f"{self.path}: pixel indices leave the range 0 to {n_sky - 1} of nside {self.nside}"
-            )
-        if len(np.unique(index)) != len(index):
-            raise FileFormatError(f"{self.path}: some pixel indices are there more than once")
-        sky = np.full(n_sky, np.nan, dtype=np.float32)
-        sky[index] = values
-        return sky
+        return column
 
-    def _rows(self, name: str, dtype: np.dtype) -> np.ndarray:
-        """Read a column, block by block of rows, scaled as its header says."""
-        n_row = int(self.header["NAXIS2"])
-        width = self.dtype.itemsize
-        each = int(np.prod(self.dtype[name].shape, dtype=int))
-        out = np.empty(n_row * each, dtype=dtype)
-        step = max(1, BLOCK_BYTES // width)
+    def _check_indices(self, index: np.ndarray, n_value: int, seen: np.ndarray) -> None:
+        """Refuse impossible indices of pixels; mark the others in `seen`."""
+        if len(index) != n_value:
+            raise FileFormatError(
+                f"{self.path}: has {n_value // len(index)} values for each pixel index; only one "
+                "for each (GRAIN = 1) can be read"
+            )
+        if index.min() < 0 or index.max() >= len(seen):
+            raise FileFormatError(
+                f"{self.path}: pixel indices leave the range 0 to {len(seen) - 1} of nside "
+                f"{self.nside}"
+            )
+        if seen[index].any() or len(np.unique(index)) != len(index):
+            raise FileFormatError(f"{self.path}: some pixel indices are there more than once")
+        seen[index] = True
+
+    def _clean(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return a column of some rows as float32, scaled, NaN where it has no value."""
+        stored = rows[name].ravel()
         number = self.dtype.names.index(name) + 1
         scale = self.header.get(f"TSCAL{number}", 1)
         zero = self.header.get(f"TZERO{number}", 0)
-        null = self.header.get(f"TNULL{number}")
+        scaled = stored if (scale, zero) == (1, 0) else stored * float(scale) + zero
+        values = scaled.astype(np.float32)
+        bad = ~np.isfinite(values) | (values < UNSEEN_BELOW)
+        for value in (self.header.get("BAD_DATA"), self.bad_value):
+            if value is not None:
+                bad |= np.isclose(values, float(value), rtol=1e-6, atol=0)
+        if f"TNULL{number}" in self.header:
+            bad |= stored == self.header[f"TNULL{number}"]
+        values[bad] = np.nan
+        return values
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Yield the rows, some at a time."""
+        n_row, width = int(self.header["NAXIS2"]), self.dtype.itemsize
+        step = max(1, BLOCK_BYTES // width)
         with _open(self.path) as file:
             file.seek(self.begin)
             for start in range(0, n_row, step):
-                size = min(step, n_row - start)
-                content = _read(self.path, file, size * width)
-                stored = np.frombuffer(content, dtype=self.dtype)[name].ravel()
-                part = out[start * each : (start + size) * each]
-                if scale == 1 and zero == 0:
-                    part[...] = stored
-                else:
-                    part[...] = stored * float(scale) + zero
-                if null is not None and dtype.kind == "f":
-                    part[stored == null] = np.nan
-        return out
+                content = _read(self.path, file, min(step, n_row - start) * width)
+                yield np.frombuffer(content, dtype=self.dtype)
 
 
-def open_healpix(path: str | Path, *, frame_known: bool = False) -> HealpixTable:
+def _elements(dtype: np.dtype) -> int:
+    """Return how many values a row has of a column."""
+    return int(np.prod(dtype.shape, dtype=int))
+
+
+def open_healpix(
+    path: str | Path, *, frame_known: bool = False, bad_value: float | None = None
+) -> HealpixTable:
     """Look at the HEALPix table of a FITS file, trusting only what its header says.
 
     Parameters
@@ -154,6 +184,8 @@ def open_healpix(path: str | Path, *, frame_known: bool = False) -> HealpixTable
         FITS file, plain or gzipped, with a HEALPix binary table, whole sky or explicitly indexed.
     frame_known : bool
         Accept a header without COORDSYS, because the release is known to be Galactic.
+    bad_value : float, optional
+        What stands for no value in this release, besides NaN, UNSEEN and BAD_DATA.
 
     Returns
     -------
@@ -168,7 +200,7 @@ def open_healpix(path: str | Path, *, frame_known: bool = False) -> HealpixTable
     path = Path(path)
     if not path.exists():
         raise FileFormatError(f"{path}: there is no such file")
-    table = _first_table(path)
+    table = _first_table(path, bad_value)
     nside = table.header["NSIDE"]
     if not is_nside(nside):
         raise FileFormatError(f"{path}: NSIDE is {nside!r}; it must be a power of two")
@@ -177,12 +209,12 @@ def open_healpix(path: str | Path, *, frame_known: bool = False) -> HealpixTable
     return table
 
 
-def _first_table(path: Path) -> HealpixTable:
+def _first_table(path: Path, bad_value: float | None) -> HealpixTable:
     try:
         with warnings.catch_warnings(), _open(path) as stream:
             # A file that ends too early is found when its rows are read.
             warnings.simplefilter("ignore")
-            with fits.open(stream, memmap=False, lazy_load_hdus=True) as hdus:
+            with fits.open(stream, memmap=False, uint=False) as hdus:
                 for hdu in hdus:
                     if isinstance(hdu, fits.BinTableHDU) and "NSIDE" in hdu.header:
                         columns = hdu.columns
@@ -197,7 +229,8 @@ def _first_table(path: Path) -> HealpixTable:
                         # What is compressed tells its length only when it is read.
                         if place["datSpan"] > _size(path) - begin:
                             raise EOFError(f"{_size(path)} bytes")
-                        return HealpixTable(path, hdu.header.copy(), units, dtype, begin)
+                        header = hdu.header.copy()
+                        return HealpixTable(path, header, units, dtype, begin, bad_value)
     # Astropy raises many kinds of exception for damaged files.
     except Exception as error:
         raise FileFormatError(

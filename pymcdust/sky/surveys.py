@@ -33,7 +33,7 @@ _VARIANCE_COLUMNS = ("II_COV", "COV_II", "II")
 
 _KELVIN_AND_JANSKY = {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"}
 
-#: Effective beams of the frequency maps [arcmin] (Planck 2015 results I, Table 6).
+#: Effective beams of the frequency maps [arcmin] (Planck 2015 results VIII, Table 6).
 _PLANCK_BEAMS = {"217": 5.02, "353": 4.94, "545": 4.83, "857": 4.64}
 
 
@@ -42,31 +42,31 @@ class Release:
     """What is known of a release beforehand.
 
     `units` of each band where the header may leave it out; `beams` the FWHM of each band [arcmin];
-    `has_cmb` whether the CMB is still in the maps; `about` what it is.
+    `has_cmb` whether the CMB is still in the maps; `bad_value` what stands for no value although
+    the header does not say so; `about` what it is.
     """
 
     about: str
     units: dict[str, str] = field(default_factory=dict)
     beams: dict[str, float] = field(default_factory=dict)
     has_cmb: bool = True
+    bad_value: float | None = None
 
 
 RELEASES: dict[str, Release] = {
     "PR2": Release("Planck 2015", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
     "PR3": Release("Planck 2018", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
-    # NPIPE maps are RING; the header must say in which unit.
+    # NPIPE's maps are not in the units of PR2 and PR3 in all bands: the header must say in which.
     "PR4": Release("Planck 2020, NPIPE", {}, _PLANCK_BEAMS),
-    # The resolution varies over the sky with the signal, from 5 to 21.8 arcmin: no beam is given.
-    "GNILC": Release(
-        "thermal dust of Planck PR2 by GNILC, CMB and CIB removed",
-        {band: "MJy/sr" for band in ("353", "545", "857")},
-        has_cmb=False,
-    ),
+    # The resolution varies over the sky with the signal, from 5 to 21.8 arcmin: no beam is given,
+    # nor a unit, because that of 353 GHz differs between PR2 and PR3.
+    "GNILC": Release("thermal dust of Planck by GNILC, CMB and CIB removed", has_cmb=False),
     "IRIS": Release(
         "IRAS at 100 um, reprocessed (Miville-Deschenes & Lagache 2005)",
         {"2998": "MJy/sr"},
         {"2998": 4.3},
         has_cmb=False,
+        bad_value=-32768.0,
     ),
     "SFD": Release(
         "IRAS and DIRBE at 100 um; zodiacal light and CIB removed (Schlegel et al. 1998)",
@@ -79,8 +79,11 @@ RELEASES: dict[str, Release] = {
 #: Named sets of what is subtracted from the maps [MJy/sr].
 ZERO_LEVELS: dict[str, dict[str, float]] = {
     "none": {},
-    # Monopole of the cosmic infrared background, Odegard et al. (2019), abstract.
+    # The monopole of the cosmic infrared background as it was measured: Odegard et al. (2019).
     "odegard2019": {"217": 0.060, "353": 0.149, "545": 0.371, "857": 0.576},
+    # The monopole that the zero level of Planck's maps was made to hold, from a model of galaxies:
+    # Planck 2018 results III, Table 12.
+    "planck2018": {"217": 0.033, "353": 0.13, "545": 0.35, "857": 0.64},
 }
 
 #: HEALPix resolution at which SFD's images are sampled: pixels of 1.7 arcmin, those of the images
@@ -153,7 +156,9 @@ def read_band(source: EmissionSource, band: str, *, variance: bool = False) -> S
     if HEMISPHERES in str(source.file):
         return _read_pair(source, band, variance)
     release = RELEASES[source.release] if source.release else Release("")
-    table = open_healpix(source.file, frame_known=source.release is not None)
+    table = open_healpix(
+        source.file, frame_known=source.release is not None, bad_value=release.bad_value
+    )
     check_band(table, band, BANDS)
     expected = source.unit or release.units.get(band)
     survey = _read(table, source.column, expected, variance)
@@ -233,7 +238,7 @@ def _read(table: HealpixTable, column: str | None, unit: str | None, variance: b
     values = table.column(name)
     second = None
     if variance:
-        second = table.column(_variance_column(table))
+        second = table.column(_variance_column(table, name))
         # Where nothing was observed there is no variance, whatever the file holds.
         second[~(second > 0)] = np.nan
     return _times(SurveyMap(values, known, second), factor, known)
@@ -260,12 +265,20 @@ def _times(survey: SurveyMap, factor: float, unit: str) -> SurveyMap:
     return SurveyMap(values, unit, variance)
 
 
-def _variance_column(table: HealpixTable) -> str:
+def _variance_column(table: HealpixTable, column: str) -> str:
+    """Find the column of the variance, which must be in the square of the unit of a column."""
     name = table.find(_VARIANCE_COLUMNS)
     if name is None:
         raise FileFormatError(
             f"{table.path}: has no column of the variance, {' or '.join(_VARIANCE_COLUMNS)}; it "
             f"has {listing(table.units)}. Leave out `variance`, and give a sigma"
+        )
+    stated, unit = table.units[name], table.units[column]
+    root = _known_unit(re.sub(r"(\*\*|\^)?2\s*$", "", stated.strip()))
+    if root is not None and _known_unit(unit) not in (None, root):
+        raise FileFormatError(
+            f"{table.path}: the variance, column {name}, is in {stated!r}, which is not the square "
+            f"of {unit!r}, in which column {column} is"
         )
     return name
 

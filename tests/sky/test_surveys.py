@@ -355,13 +355,48 @@ def test_pixels_without_variance_are_not_observed(path):
     assert np.flatnonzero(np.isnan(survey.variance)).tolist() == [3, 4, 5]
 
 
-@pytest.mark.parametrize(("release", "band"), [("GNILC", "353"), ("IRIS", "2998")])
-def test_releases_without_cmb(path, release, band):
-    write_map(path, unit=None, COORDSYS=None)
-    np.testing.assert_array_equal(read(path, band, release=release).values, VALUES)
-    assert not RELEASES[release].has_cmb
+@pytest.mark.parametrize(
+    ("unit", "stated"),
+    [("K_CMB", "K_CMB^2"), ("Kcmb", "Kcmb^2"), ("K_CMB", "(K_CMB)**2"), ("K_CMB", None)],
+)
+def test_units_of_variances(path, unit, stated):
+    write_map(path, {"I_STOKES": VALUES, "II_COV": VALUES**2}, unit=unit)
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["TUNIT2"] = stated or ""
+    survey = read_band(EmissionSource(path), "353", variance=True)
+    np.testing.assert_allclose(survey.variance, survey.values**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stated", ["(MJy/sr)^2", "MJy/sr^2", "uK_CMB^2"])
+def test_variance_in_the_square_of_another_unit(path, stated):
+    write_map(path, {"I_STOKES": VALUES, "II_COV": VALUES**2}, unit="K_CMB")
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["TUNIT2"] = stated
+    with pytest.raises(FileFormatError, match=r"II_COV.*is not the square of 'K_CMB'"):
+        read_band(EmissionSource(path), "353", variance=True)
+
+
+def test_iris_without_cmb_and_with_holes_that_no_keyword_tells(path):
+    values = VALUES.copy()
+    values[7] = -32768
+    write_map(path, {"I_100": values}, unit=None, COORDSYS=None)
+    expected = VALUES.copy()
+    expected[7] = np.nan
+    np.testing.assert_array_equal(read(path, "2998", release="IRIS").values, expected)
+    assert not RELEASES["IRIS"].has_cmb
+
+
+def test_gnilc_says_its_unit_itself(path, tmp_path):
+    write_map(path, {"I": VALUES}, unit="MJy/sr", COORDSYS=None)
+    np.testing.assert_array_equal(read(path, "353", release="GNILC").values, VALUES)
+    kelvin = write_map(tmp_path / "pr3.fits", {"I": VALUES}, unit="K_CMB")
+    np.testing.assert_allclose(
+        read(kelvin, "353", release="GNILC").values, VALUES * K_CMB_TO_MJY_SR["353"], rtol=1e-6
+    )
+    assert not RELEASES["GNILC"].has_cmb
 
 
 def test_zero_levels_are_those_published():
     assert ZERO_LEVELS["none"] == {}
     assert list(ZERO_LEVELS["odegard2019"].values()) == [0.060, 0.149, 0.371, 0.576]
+    assert list(ZERO_LEVELS["planck2018"].values()) == [0.033, 0.13, 0.35, 0.64]
