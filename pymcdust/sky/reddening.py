@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,16 @@ from pymcdust.sky.maps3d.interface import ReddeningMap, Rows
 from pymcdust.sky.maps3d.leike import Leike
 from pymcdust.sky.maps3d.shell_files import SHELL_OPTIONS, open_shells
 
-__all__ = ["REDDENING_MAPS", "CombinedMap", "ReddeningMap", "Rows", "open_reddening", "spread"]
+__all__ = [
+    "OPTIONS",
+    "REDDENING_MAPS",
+    "CombinedMap",
+    "Converted",
+    "ReddeningMap",
+    "Rows",
+    "open_reddening",
+    "spread",
+]
 
 #: The kinds of 3D reddening maps that can be read: each takes a path, and options of its own.
 REDDENING_MAPS: dict[str, Callable[..., ReddeningMap]] = {
@@ -34,9 +43,7 @@ REDDENING_MAPS: dict[str, Callable[..., ReddeningMap]] = {
 OPTIONS: dict[str, tuple[str, ...]] = {"leike2020": ("nside",), "shells": SHELL_OPTIONS}
 
 
-def open_reddening(
-    kind: str, path: str | Path, *, convert: str | None = None, **options: Any
-) -> ReddeningMap:
+def open_reddening(kind: str, path: str | Path, **options: Any) -> ReddeningMap:
     """Open a 3D reddening map.
 
     Parameters
@@ -45,22 +52,19 @@ def open_reddening(
         A key of `REDDENING_MAPS`.
     path : path
         Its file.
-    convert : str, optional
-        Name of a conversion to another unit, a key of `pymcdust.sky.units.CONVERSIONS`; by
-        default the map stays in its own.
     **options
-        What that kind of map takes besides: ``nside`` of `Leike`, and whatever a
-        file of `Shells` does not say itself.
+        What that kind of map takes besides, `OPTIONS`: ``nside`` of `Leike`, and whatever a file
+        of `Shells` does not say itself.
 
     Returns
     -------
     ReddeningMap
-        Looked at, not read.
+        Looked at, not read, in its own unit; `Converted` brings it to another one.
 
     Raises
     ------
     ConfigurationError
-        If the kind, an option or the conversion is unknown.
+        If the kind or an option is unknown.
     FileFormatError
         If the file is missing, cut short, or not in the layout that it should have.
     """
@@ -68,10 +72,11 @@ def open_reddening(
         raise ConfigurationError(unknown("reddening map", kind, REDDENING_MAPS))
     allowed = OPTIONS.get(kind, ())
     for name in options:
+        if not allowed:
+            raise ConfigurationError(f"{kind} has no options, and {name!r} is given")
         if name not in allowed:
-            raise ConfigurationError(unknown(f"option of {kind}", name, ("convert", *allowed)))
-    source = REDDENING_MAPS[kind](path, **options)
-    return source if convert is None else Converted(source, convert)
+            raise ConfigurationError(unknown(f"option of {kind}", name, allowed))
+    return REDDENING_MAPS[kind](path, **options)
 
 
 def spread(
@@ -121,18 +126,6 @@ def spread(
     """
     sky = gather(source, nside, edges, out, refuse=refuse, samples_out=samples_out)
     return sky.area, sky.refused
-
-
-class _Kind(NamedTuple):
-    read: Callable[..., tuple[np.ndarray, np.ndarray]]
-    unit: str
-
-
-def reddening_map(name: str) -> _Kind:
-    """Find a kind of 3D reddening map by its name."""
-    if name not in REDDENING_MAPS:
-        raise ConfigurationError(unknown("reddening map", name, REDDENING_MAPS))
-    return _Kind(partial(read_bayestar, version=name), name)
 
 
 def read_bayestar(
