@@ -44,7 +44,7 @@ class Edenhofer(FileMap):
     cumulative reddening, linearly in distance between the centres of shells and bilinearly
     between pixels, here at the centres of the sky's pixels (of the map's own, where the sky's are
     coarser). dustmaps has the cumulative reddening at the centre of a shell include the whole
-    shell, half of which lies behind it: distances are short by half a shell, 0.2 pc near and
+    shell, half of which lies behind it: dust appears half a shell too near, 0.2 pc at 69 pc and
     3.5 pc at 1.25 kpc.
 
     Nearer than the first centre, where dustmaps has no value, the cumulative reddening is

@@ -88,6 +88,17 @@ def test_where_one_is_not_the_other_is_taken():
     np.testing.assert_array_equal(found, reason)
 
 
+def test_what_neither_has_is_not_zero_for_those_who_refuse_nothing():
+    flags = np.zeros(N, dtype=int)
+    flags[7] = Mask.NOT_CONVERGED
+    reddening, area, found, _ = on_sky(
+        CombinedMap(shells(1.0, flags=flags), shells(2.0, flags=flags), 0.0, 10.0)
+    )
+    assert np.isnan(reddening[:, 7]).all()
+    assert (area[7], found[7]) == (0, Mask.NOT_FINITE)
+    assert np.isfinite(np.delete(reddening, 7, axis=1)).all()
+
+
 def test_outside_both():
     pixel = np.arange(0, N, 2)
     combined = CombinedMap(shells(1.0, pixel), shells(2.0, pixel[::2]), 0.0, 10.0)
