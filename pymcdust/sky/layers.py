@@ -170,7 +170,10 @@ def _smoother(
     fwhm = _kernel(settings, beam)
     if fwhm:
         say(f"smoothing {path.name} by {fwhm:.2f} arcmin")
-    return Smoother(np.isfinite(survey.values), fwhm, settings.nside)
+    observed = np.isfinite(survey.values)
+    if survey.variance is not None:
+        observed &= np.isfinite(survey.variance)
+    return Smoother(observed, fwhm, settings.nside)
 
 
 def _kernel(settings: Configuration, beam: float | None) -> float | None:

@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 
 from pymcdust.errors import ConfigurationError, FileFormatError, SkyError
 from pymcdust.physics.bands import BANDS
+from pymcdust.sky.compression import compress
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.dataset import open_sky, save_sky
 from pymcdust.sky.prepare import prepare_sky
@@ -336,6 +337,75 @@ def test_zero_levels_are_subtracted(planted):
     np.testing.assert_allclose(difference.mean(("superpixel", "pixel")), expected, atol=1e-5)
 
 
+def test_noise_of_the_variance_columns(planted):
+    rng = np.random.default_rng(8)
+    variance = rng.uniform(0.1, 2.0, (12 * NSIDE**2, 5))
+    variance[20, 2] = healpy.UNSEEN
+    for i, band in enumerate(BANDS):
+        factor = K_CMB[band] if band in ("217", "353") else 1.0
+        unit = "K_CMB" if band in ("217", "353") else "MJy/sr"
+        healpy.write_map(
+            planted.folder / f"{band}.fits",
+            [
+                planted.dust[:, i] / factor,
+                np.where(variance[:, i] > 0, variance[:, i] / factor**2, healpy.UNSEEN),
+            ],
+            nest=True,
+            coord="G",
+            column_names=["I_STOKES", "II_COV"],
+            column_units=[unit, f"{unit}^2"],
+            dtype=np.float64,
+            overwrite=True,
+        )
+    configuration = planted.configuration()
+    configuration["noise"]["variance"] = True
+    configuration["noise"]["sigma"]["217"] = 0.0
+    sky = prepare_sky(configuration)
+    assert sky.sigma.dims == ("superpixel", "pixel", "band")
+    assert not sky.valid.sel(superpixel=1, pixel=4)
+    assert reasons(sky, 1) == {"no_emission": 1}
+    pixel = sky.superpixel.values[:, None] * 16 + np.arange(16)
+    floor = np.array([0.0, 3.0, 9.0, 25.0, 30.0])
+    expected = np.sqrt(floor**2 + np.maximum(variance, 0)[pixel])
+    valid = sky.valid.values
+    np.testing.assert_allclose(sky.sigma.values[valid], expected[valid], rtol=1e-5)
+    assert compress(sky).chi2_floor.min() >= 0
+
+
+def test_two_reddening_maps_become_one(planted):
+    """North of the seam the first map, south of it the second, which is three times as thick."""
+    (planted.folder / "map.h5").rename(planted.folder / "north.h5")
+    planted.write_reddening(NSIDE, np.arange(12 * NSIDE**2), 3 * planted.increments)
+    (planted.folder / "map.h5").rename(planted.folder / "south.h5")
+    configuration = planted.configuration()
+    configuration["reddening"] = {
+        "slices": [20, 81, 30],
+        "seam": {"declination": 0.0, "width": 0.0},
+        "north": {
+            "map": "bayestar2019",
+            "file": planted.folder / "north.h5",
+            "convert": "green2019_g_r",
+        },
+        "south": {
+            "map": "bayestar2019",
+            "file": planted.folder / "south.h5",
+            "convert": "green2019_g_r",
+        },
+    }
+    sky = prepare_sky(configuration)
+    assert sky.attrs["reddening_unit"] == "E(B-V)"
+    assert sky.sizes["superpixel"] == 48
+    pixel = sky.superpixel.values[:, None] * 16 + np.arange(16)
+    longitude, latitude = healpy.pix2ang(NSIDE, pixel, nest=True, lonlat=True)
+    declination = SkyCoord(longitude, latitude, unit="deg", frame="galactic").icrs.dec.deg
+    first = (declination > 0) & planted.mapped[pixel]
+    expected = planted.increments[pixel, 51:81].sum(axis=2) * np.where(first, 0.884, 3 * 0.884)
+    np.testing.assert_allclose(sky.reddening.values[..., 2], expected, rtol=1e-5)
+    del configuration["reddening"]["south"]["convert"]
+    with pytest.raises(ConfigurationError):
+        prepare_sky(configuration)
+
+
 def test_map_without_cmb_keeps_what_it_has(planted):
     configuration = planted.configuration()
     for band in K_CMB:
@@ -512,6 +582,40 @@ def test_subtracting_at_unequal_beams_would_leave_the_cmb(convolved):
     wrong = prepare_sky(configuration).emission.sel(band="353")
     right = prepare_sky(convolved.configuration()).emission.sel(band="353")
     assert (wrong - right).std() > 0.1 * right.std()
+
+
+def test_missing_variance_does_not_spread(convolved, tmp_path):
+    """A pixel whose variance is missing has no weight, in smoothing as well."""
+    planted = Convolved.__new__(Convolved)
+    planted.__dict__.update(convolved.__dict__)
+    planted.folder = tmp_path
+    planted.write()
+    fine = 2 * planted.NSIDE
+    for band in BANDS:
+        path = tmp_path / f"{band}.fits"
+        values, header = healpy.read_map(path, nest=True, h=True, dtype=np.float64)
+        variance = np.full(12 * fine**2, 1e-4)
+        variance[7000:7010] = healpy.UNSEEN
+        unit = dict(header)["TUNIT1"]
+        healpy.write_map(
+            path,
+            [values, variance],
+            nest=True,
+            coord="G",
+            column_names=["I_STOKES", "II_COV"],
+            column_units=[unit, f"{unit}^2"],
+            dtype=np.float64,
+            overwrite=True,
+        )
+    configuration = planted.configuration()
+    configuration["noise"] = {"variance": True, "sigma": dict.fromkeys(BANDS, 0.0)}
+    sky = prepare_sky(configuration)
+    assert 0.99 < sky.valid.mean() < 1
+    added = sky.sigma.sel(band="857").values[sky.valid.values] ** 2
+    # Averaged over a beam of many pixels, in which the kernel is narrower than the beam.
+    kernel = np.deg2rad(np.sqrt(200.0**2 - 100.0**2) / 60) / np.sqrt(8 * np.log(2))
+    per_pixel = 4 * np.pi / (12 * fine**2) / (4 * np.pi * kernel**2)
+    assert np.median(added) == pytest.approx(1e-4 * per_pixel, rel=0.05)
 
 
 def test_one_pixel_of_each_beam_is_left(convolved):

@@ -11,7 +11,7 @@ from scipy import stats
 from pymcdust.infer.sampling import sample
 from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.dataset import split_superpixels
-from pymcdust.sky.reddening import read_bayestar
+from pymcdust.sky.reddening import open_reddening, spread
 from pymcdust.sky.simulate import CEPHEUS_SUPERPIXEL, simulate_sky, two_cloud_sightline
 
 pytestmark = pytest.mark.statistical
@@ -71,8 +71,10 @@ def real(realsky):
     superpixel = np.array([CEPHEUS_SUPERPIXEL // (32 // 8) ** 2])
     edge = edges_from_slices((45, 72, 26))
     file = realsky / "bayestar2019_nside256_regions.h5"
-    reddening, valid = read_bayestar(file, 256, 8, superpixel, edge)
-    assert valid.all()
+    reddening = np.empty((len(edge) - 1, 12 * 256**2), dtype=np.float32)
+    spread(open_reddening("bayestar2019", file), 256, edge, reddening, refuse=0)
+    reddening = reddening.T.reshape(12 * 8**2, -1, len(edge) - 1)[superpixel]
+    assert np.isfinite(reddening).all()
     clouds = xr.Dataset(
         {
             "reddening": (("superpixel", "pixel", "voxel"), reddening.astype(float)),
