@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, unknown
-from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.bayestar import VERSIONS, Bayestar
 from pymcdust.sky.maps3d.combined import CombinedMap
 from pymcdust.sky.maps3d.converted import Converted
@@ -126,19 +125,3 @@ def spread(
     """
     sky = gather(source, nside, edges, out, refuse=refuse, samples_out=samples_out)
     return sky.area, sky.refused
-
-
-def read_bayestar(
-    path: str | Path,
-    nside: int,
-    superpixel_nside: int,
-    superpixel: np.ndarray,
-    edges: np.ndarray,
-    version: str = "bayestar2019",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read superpixels of a Bayestar map: (reddening, valid)."""
-    out = np.empty((len(edges) - 1, 12 * nside**2), dtype=np.float32)
-    refuse = Mask.NOT_CONVERGED | Mask.NO_STARS
-    spread(open_reddening(version, path), nside, edges, out, refuse=refuse)
-    reddening = out.T.reshape(12 * superpixel_nside**2, -1, len(out))[superpixel]
-    return reddening, np.isfinite(reddening).all(axis=2)
