@@ -214,7 +214,7 @@ def _first_table(path: Path, bad_value: float | None) -> HealpixTable:
         with warnings.catch_warnings(), _open(path) as stream:
             # A file that ends too early is found when its rows are read.
             warnings.simplefilter("ignore")
-            with fits.open(stream, memmap=False, uint=False) as hdus:
+            with fits.open(stream, memmap=False) as hdus:
                 for hdu in hdus:
                     if isinstance(hdu, fits.BinTableHDU) and "NSIDE" in hdu.header:
                         columns = hdu.columns
@@ -256,10 +256,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> bytes:
-    try:
-        content = file.read(size)
-    except (EOFError, OSError) as error:
-        raise FileFormatError(f"{path}: cut short ({error}); download it again") from error
+    content = file.read(size)
     if len(content) < size:
         raise FileFormatError(f"{path}: cut short, rows are missing; download it again")
     return content

@@ -15,7 +15,7 @@ from pymcdust.errors import FileFormatError
 HEMISPHERES = "{ngp,sgp}"
 
 # Pixels that are looked up at a time.
-_PIXELS = 2**20
+_PIXELS = 2**17
 
 
 def pair(path: str | Path) -> dict[str, Path]:
@@ -72,6 +72,8 @@ def read_lambert(path: str | Path, nside: int) -> np.ndarray:
             here = latitude >= 0 if hemisphere == "ngp" else latitude < 0
             x, y = wcs.wcs_world2pix(longitude[here], latitude[here], 0)
             values[pixel[here]] = map_coordinates(image, [y, x], order=1, mode="nearest")
+        # The next image is not read while this one takes memory.
+        del image
     return values
 
 

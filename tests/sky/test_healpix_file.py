@@ -87,9 +87,11 @@ def test_gzipped_file(path, columns, tmp_path):
         open_healpix(packed).column("HITS")
 
 
-def test_rows_missing(path):
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_rows_missing(path, pack):
+    """A compressed file may be whole, and what is in it not."""
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
+    path.write_bytes(pack(content[: len(content) * 2 // 3]))
     with pytest.raises(FileFormatError, match=r"map\.fits: cut short"):
         open_healpix(path).column("I_STOKES")
 
