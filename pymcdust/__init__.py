@@ -13,6 +13,7 @@ from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, 
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import compress
 from pymcdust.sky.dataset import build_sky, open_sky, save_sky, split_superpixels
+from pymcdust.sky.download import download
 from pymcdust.sky.prepare import prepare_sky
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "build_sky",
     "compare",
     "compress",
+    "download",
     "fit_map",
     "fixed",
     "models",

@@ -10,7 +10,7 @@ from pymcdust.commands.inference import fit, models, sample
 from pymcdust.commands.judgement import compare, info, report, sensitivity
 from pymcdust.commands.options import read_setting as _setting  # noqa: F401  tests read it here
 from pymcdust.commands.products import demo, export, plot
-from pymcdust.commands.sky import prepare, simulate
+from pymcdust.commands.sky import download, prepare, simulate
 from pymcdust.errors import PymcdustError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ COMMANDS = (
     demo,
     simulate,
     prepare,
+    download,
     models,
     fit,
     sample,
