@@ -627,6 +627,8 @@ def test_one_pixel_of_each_beam_is_left(convolved):
         sky.valid.size * 15 / 16, rel=0.01
     )
     assert sky.coverage.min() > 0.5
+    # What thinning takes away is no reason for a superpixel to be poorly covered.
+    assert not (sky.sky_reason.values & Mask.THINNED).any()
 
 
 def test_reddening_beside_its_edge_is_masked_for_that(convolved, tmp_path):
@@ -644,6 +646,21 @@ def test_reddening_beside_its_edge_is_masked_for_that(convolved, tmp_path):
     found = sky.reddening.values[sky.valid.values]
     np.testing.assert_allclose(found, np.broadcast_to([0.21, 0.3], found.shape), rtol=2e-6)
     np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), rtol=1e-6)
+
+
+def test_pixel_of_which_too_little_is_mapped_has_no_weight(convolved, tmp_path):
+    planted = Convolved.__new__(Convolved)
+    planted.__dict__.update(convolved.__dict__)
+    planted.folder = tmp_path
+    planted.write()
+    pixel = np.arange(12 * 128**2)
+    # Of one pixel of the sky a quarter is in the map, of another three quarters.
+    pixel = np.delete(pixel, [4001, 4002, 4003, 8001])
+    planted.write_reddening(128, pixel, np.full((len(pixel), 120), 0.01, dtype=np.float32))
+    sky = prepare_sky(planted.configuration())
+    assert 0.99 < sky.valid.mean() < 1
+    found = sky.reddening.values[sky.valid.values]
+    np.testing.assert_allclose(found, np.broadcast_to([0.21, 0.3], found.shape), rtol=2e-6)
 
 
 def test_wider_beam_than_the_skys_is_refused(convolved):
