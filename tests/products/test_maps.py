@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, ResultError
-from pymcdust.products import maps, reconstruction
+from pymcdust.products import contents, healpix_table, reconstruction
 from pymcdust.products.maps import export_maps
 from pymcdust.products.reconstruction import reconstruct
 
@@ -118,7 +118,7 @@ def test_emission_comes_back(fit, sky, tmp_path):
 def test_blocks_write_the_same_bytes(fit, sky, tmp_path, monkeypatch):
     whole = export_maps(fit, sky, tmp_path / "whole")
     monkeypatch.setattr(reconstruction, "BLOCK_SIZE", 70)
-    monkeypatch.setattr(maps, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(healpix_table, "BLOCK_ROWS", 100)
     blocks = export_maps(fit, sky, tmp_path / "blocks")
     for one, other in zip(whole, blocks, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -186,7 +186,7 @@ def test_a_failure_leaves_nothing_new_and_nothing_lost(fit, sky, tmp_path, monke
         yield from list(reconstruction.reconstruction_blocks(fit, sky))[:1]
         raise OSError("disk full")
 
-    monkeypatch.setattr(maps, "reconstruction_blocks", broken)
+    monkeypatch.setattr(contents, "reconstruction_blocks", broken)
     fit["beta"] = fit["beta"] + 0.1
     with pytest.raises(OSError, match="disk full"):
         export_maps(fit, sky, tmp_path, overwrite=True)
