@@ -168,6 +168,20 @@ def test_variance_is_that_of_smoothed_noise(fwhm):
     assert np.abs(np.log(ratio)).max() < 0.45
 
 
+def test_variance_beside_a_mask_equals_brute_force(sky):
+    observed = holes(np.random.default_rng(1))
+    smoother = Smoother(observed, FWHM, NSIDE)
+    found = smoother.variance(np.ones(len(sky)))
+    vectors = np.array(healpy.pix2vec(NSIDE, np.arange(len(sky)), nest=True))
+    sigma = np.deg2rad(FWHM / 60) / np.sqrt(8 * np.log(2))
+    beside = np.flatnonzero(smoother.enough & (smoother.weight < 0.97))
+    assert len(beside) > 50
+    for pixel in beside[::10]:
+        angle = np.arccos(np.clip(vectors[:, pixel] @ vectors, -1, 1))
+        kernel = np.exp(-0.5 * (angle / sigma) ** 2) * observed
+        assert found[pixel] == pytest.approx((kernel**2).sum() / kernel.sum() ** 2, rel=0.01)
+
+
 def test_pixels_per_beam():
     assert pixels_per_beam(10, 1024) == pytest.approx(9.6, abs=0.03)
     assert pixels_per_beam(10, 2048) == pytest.approx(4 * pixels_per_beam(10, 1024))
