@@ -18,7 +18,7 @@ def md5(content: bytes) -> str:
 
 
 class Archive(ThreadingHTTPServer):
-    """Files by path, and how answers go wrong.
+    """Files by path, what was asked for, and how answers go wrong.
 
     `breaks` answers end after `piece` bytes; `statuses` are answered first, one for each request;
     `ranges` whether ranges are heard; `checks` whether If-Range is; `announces` whether lengths
@@ -31,6 +31,7 @@ class Archive(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
+        self.conditions: list[str | None] = []
         self.breaks = 0
         self.piece = 3000
         self.statuses: list[int] = []
@@ -63,6 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         archive = self.server
         path = self.path.partition("?")[0]
         archive.asked.append((path, self.headers.get("Range")))
+        archive.conditions.append(self.headers.get("If-Range"))
         if archive.statuses:
             return self.send_error(archive.statuses.pop(0))
         if path not in archive.files:

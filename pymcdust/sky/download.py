@@ -19,6 +19,7 @@ from pymcdust.sky.transfer import (
     digest,
     fetch,
     get_json,
+    kept_bytes,
     readable,
 )
 
@@ -90,8 +91,7 @@ def plan(names: str | Iterable[str], folder: str | Path | None = None) -> list[T
     for product in expand(names):
         for file in archives.PRODUCTS[product].files:
             path = where / file.name
-            part = where / f"{file.name}.part"
-            kept = part.stat().st_size if part.is_file() else 0
+            kept = kept_bytes(path)
             url = file.source if isinstance(file.source, str) else None
             found.append(
                 Transfer(product, file, path, path.is_file(), kept, url, file.size, file.checksum)

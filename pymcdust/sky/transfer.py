@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -317,8 +317,9 @@ def _locked_part(path: Path) -> Iterator[FileIO]:
                 f"{path.name} is being downloaded by another process; run again when it is done"
             ) from None
         # Whoever held the lock may have renamed the file that it was on.
-        if name.exists() and os.path.samestat(os.fstat(part.fileno()), name.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(part.fileno()), name.stat()):
+                break
         part.close()
     try:
         yield part
@@ -331,6 +332,14 @@ def _locked_part(path: Path) -> Iterator[FileIO]:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
+
+
+def kept_bytes(path: Path) -> int:
+    """Return how many bytes of a file are there from a run that was stopped."""
+    try:
+        return _beside(path, ".part").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _read(state: Path) -> dict[str, Any]:

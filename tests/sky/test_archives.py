@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import dustmaps.bayestar
 import dustmaps.decaps
@@ -12,6 +13,7 @@ import pytest
 
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.archives import GROUPS, PRODUCTS, DataverseFile, expand
+from pymcdust.sky.download import plan
 from pymcdust.sky.transfer import SIGNATURES
 
 FILES = [file for product in PRODUCTS.values() for file in product.files]
@@ -102,3 +104,17 @@ def test_a_product_comes_once():
 def test_an_unknown_name():
     with pytest.raises(ConfigurationError, match=r"unknown product 'bayestar19'.*'bayestar2019'"):
         expand("bayestar19")
+
+
+def test_the_docs_list_every_product():
+    page = (Path(__file__).parents[2] / "docs" / "downloads.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("| `")]
+    expected = [
+        [f"`{name}`", product.title, " + ".join(file.size_text for file in plan(name))]
+        for name, product in PRODUCTS.items()
+    ]
+    assert [row[:3] for row in rows] == expected
+    for row, product in zip(rows, PRODUCTS.values(), strict=True):
+        known = [file.checksum is not None for file in product.files]
+        assert (row[3] == "yes") == all(known)
+        assert row[4] == product.citation

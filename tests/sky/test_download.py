@@ -103,6 +103,7 @@ def test_a_later_run_goes_on(archive, offer, tmp_path):
     pymcdust.download("map", tmp_path)
     assert_whole(tmp_path)
     assert archive.asked[-1] == ("/map.fits", "bytes=3000-")
+    assert archive.conditions[-1] == f'"{md5(CONTENT)[4:]}"'
 
 
 def test_a_server_that_ignores_ranges(archive, offer, tmp_path):
@@ -297,6 +298,29 @@ def test_a_file_that_another_process_fetches(archive, offer, tmp_path):
     pymcdust.download("map", tmp_path)
 
 
+def test_a_file_that_another_process_has_finished_meanwhile(archive, offer, tmp_path, monkeypatch):
+    path, part = tmp_path / "map.fits", tmp_path / "map.fits.part"
+    part.write_bytes(CONTENT)
+    lock = transfer.fcntl.flock
+
+    def lock_too_late(file, how) -> None:
+        if not path.exists():
+            part.rename(path)
+        lock(file, how)
+
+    monkeypatch.setattr(transfer.fcntl, "flock", lock_too_late)
+    pymcdust.download("map", tmp_path)
+    assert_whole(tmp_path)
+    assert archive.asked == []
+
+
+def test_a_file_that_is_there_is_left_as_it_is(archive, tmp_path):
+    (tmp_path / "map.fits").write_bytes(b"mine")
+    transfer.fetch(f"{archive.url}/map.fits", tmp_path / "map.fits")
+    assert (tmp_path / "map.fits").read_bytes() == b"mine"
+    assert there(tmp_path) == ["map.fits"]
+
+
 def test_many_at_once_leave_one_whole_file(archive, offer, tmp_path):
     def run(_) -> str:
         try:
@@ -326,6 +350,13 @@ def test_large_files_are_asked_for(archive, offer, tmp_path, monkeypatch):
 
 def test_the_server_tells_a_size_that_the_table_does_not_know(archive, offer, tmp_path):
     offer(about=9e9, checksum=md5(CONTENT))
+    pymcdust.download("map", tmp_path)
+    assert_whole(tmp_path)
+
+
+def test_a_server_that_is_too_busy_to_tell_a_size(archive, offer, tmp_path):
+    offer(about=10_000)
+    archive.statuses = [503]
     pymcdust.download("map", tmp_path)
     assert_whole(tmp_path)
 
