@@ -1,7 +1,8 @@
-"""The report of a posterior or of a comparison: one page of HTML that needs nothing but itself."""
+"""The report of a sky, a posterior or a comparison: one page that needs nothing but itself."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from matplotlib import style
@@ -15,6 +16,7 @@ from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.report_closeup import closeup
 from pymcdust.judge.report_comparison import comparison_page
 from pymcdust.judge.report_page import Section, page
+from pymcdust.judge.report_preparation import sky_page
 from pymcdust.judge.report_sections import (
     failures,
     lead,
@@ -26,6 +28,8 @@ from pymcdust.judge.report_sections import (
 from pymcdust.judge.report_sky import over_the_sky, tempering
 from pymcdust.judge.report_subject import Subject
 from pymcdust.products.staging import staged
+from pymcdust.sky.compression import is_compressed
+from pymcdust.sky.dataset import open_sky, validate_sky
 from pymcdust.sky.store import open_tree
 
 #: The sections of a convergence report; those that do not apply return None.
@@ -53,14 +57,14 @@ def report(
 ) -> Path:
     """Write a report: one HTML file, which loads nothing.
 
-    Of a posterior it tells how far the draws can be trusted; of a comparison, which variant the sky
-    prefers.
+    Of a sky it tells what was masked and why, and whether its maps can be right; of a posterior,
+    how far the draws can be trusted; of a comparison, which variant the sky prefers.
 
     Parameters
     ----------
     result : DataTree, Dataset or path
-        A posterior, whichever method drew it, or what `compare` returned; or the Zarr store of
-        either. Variables may be lazy.
+        A sky, prepared or simulated; a posterior, whichever method drew it; or what `compare`
+        returned; or the Zarr store of one of them. Variables may be lazy.
     out : path
         The file, such as ``report.html``. It appears when it is whole.
     diagnosis : Dataset, optional
@@ -75,7 +79,7 @@ def report(
     overwrite : bool
         Replace a file that is already there.
     progress : callable, optional
-        Called with the number of superpixels diagnosed, and of all.
+        Called with the number of superpixels looked at, and of all; of a sky or a posterior.
 
     Returns
     -------
@@ -85,28 +89,29 @@ def report(
     Raises
     ------
     ResultError
-        If this is neither a posterior nor a comparison, a posterior without draws, or one without
-        the superpixel; or if a comparison has no such variant.
+        If this is neither a sky, a posterior nor a comparison, a posterior without draws, or one
+        without the superpixel; or if a comparison has no such variant.
     ConfigurationError
         If `out` exists and may not be replaced, or is a folder; or if an argument belongs to the
-        other kind of report.
+        another kind of report.
+    SkyError
+        If a sky does not keep the sky contract.
     FileFormatError
         If a path was given, and there is no whole result.
     """
     out = Path(out)
     if isinstance(result, str | Path):
         result = _opened(result)
-    compared = isinstance(result, xr.Dataset) and is_comparison(result)
-    if not compared:
+    elif isinstance(result, xr.Dataset) and _is_sky(result):
+        validate_sky(result)
+    kind = _kind(result)
+    if kind == "posterior":
         check_posterior(result)
-    given = {"superpixel": superpixel, "diagnosis": diagnosis} if compared else {}
-    given = given or {"reference": reference}
-    foreign = [name for name, value in given.items() if value is not None]
-    if foreign:
-        raise ConfigurationError(
-            f"{foreign[0]} was given, which means nothing in the report of a "
-            f"{'comparison' if compared else 'posterior'}; leave it out"
-        )
+    _check_arguments(
+        kind,
+        posterior={"superpixel": superpixel, "diagnosis": diagnosis, "more": more or None},
+        comparison={"reference": reference},
+    )
     if out.is_dir():
         raise ConfigurationError(
             f"{out} is a folder; give the name of a file, such as {out / 'report.html'}"
@@ -114,7 +119,9 @@ def report(
     with staged(out.parent, [out.name], overwrite) as unfinished:
         # The figures look the same whatever the reader has set for their own.
         with style.context(["default", STYLE]):
-            if compared:
+            if kind == "sky":
+                text = sky_page(result, progress)
+            elif kind == "comparison":
                 text = comparison_page(result, reference)
             else:
                 if diagnosis is None:
@@ -135,16 +142,50 @@ def _posterior_page(subject: Subject, more: Sequence[Section]) -> str:
     return page(title(subject), lead(subject), sections, footer)
 
 
+def _is_sky(dataset: xr.Dataset) -> bool:
+    """Tell whether a dataset means to be a sky; whether it is a good one, validation tells."""
+    return (
+        {"reddening", "emission"} <= set(dataset.data_vars)
+        and "model" not in dataset.attrs
+        and not is_compressed(dataset)
+    )
+
+
+def _kind(result: xr.DataTree | xr.Dataset) -> str:
+    if isinstance(result, xr.Dataset):
+        if is_comparison(result):
+            return "comparison"
+        if _is_sky(result):
+            return "sky"
+    return "posterior"
+
+
+def _check_arguments(kind: str, **owned: dict[str, Any]) -> None:
+    """Refuse arguments that belong to another kind of report."""
+    foreign = [
+        name
+        for owner, arguments in owned.items()
+        for name, value in arguments.items()
+        if owner != kind and value is not None
+    ]
+    if foreign:
+        raise ConfigurationError(
+            f"{foreign[0]} was given, which means nothing in the report of a {kind}; leave it out"
+        )
+
+
 def _opened(path: str | Path) -> xr.DataTree | xr.Dataset:
     tree = open_tree(path)
     if tree.children:
         return open_posterior(path)
     result = tree.to_dataset()
+    if _is_sky(result):
+        return open_sky(path)
     if not is_comparison(result):
-        kind = "a fit" if "model" in result.attrs else "a sky or something else"
+        kind = "a fit" if "model" in result.attrs else "something else"
         raise FileFormatError(
-            f"{path}: neither a posterior nor a comparison but {kind}; posteriors are made by "
-            "`pymcdust sample`, comparisons by `pymcdust compare`"
+            f"{path}: neither a sky, a posterior nor a comparison but {kind}; skies are made by "
+            "`pymcdust prepare`, posteriors by `pymcdust sample`, comparisons by `pymcdust compare`"
         )
     return result
 

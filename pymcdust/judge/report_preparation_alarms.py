@@ -1,0 +1,284 @@
+"""What a reader of a sky's report must know before anything is fitted."""
+
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.stats import spearmanr
+
+from pymcdust.judge.report_words import number, significant
+from pymcdust.physics.emission import emissivity
+from pymcdust.sky.quality import TYPICAL_BETA, TYPICAL_TEMPERATURE, colour_factors, fit_emission
+from pymcdust.sky.smoothing import pixels_per_beam
+
+#: Condition numbers from which voxels are hard, and all but impossible, to tell apart.
+HARD, HOPELESS = 30.0, 100.0
+
+#: Part of the superpixels that may be beyond `HOPELESS` before that is alarming.
+MOST_HOPELESS = 0.5
+
+#: Rank correlation of column and 353 GHz over the superpixels below which maps do not belong
+#: together.
+LEAST_CORRELATION = 0.3
+
+#: The emissivity that the slope at 353 GHz may stand for [1/mag]; 6.7e-5 (Planck 2013 XI) to 1.1e-4
+#: (Zelko et al. 2022) are published.
+PLAUSIBLE_RHO = (1e-5, 1e-3)
+
+#: Factor by which a band may be off typical dust. At 100 um dust between 15 and 23 K is off by 4.
+COLOUR_FACTOR = {"2998": 5.0}
+OTHER_COLOUR_FACTOR = 2.0
+
+#: Part of the reddening that may be negative.
+MOST_NEGATIVE = 0.01
+
+#: Part of the pixels that may repeat their forerunner, or have the same emission in two bands.
+MOST_REPEATED = 0.1
+
+#: Standard errors from which a number is not noise.
+_SIGNIFICANT = 5.0
+
+#: Standard error of a median over that of a mean.
+_MEDIAN_ERROR = 1.2533
+
+_FEWEST_SUPERPIXELS = 10
+
+
+class Alarm(NamedTuple):
+    """What was found, what it means and what to do; whether it is bad, or only to be known."""
+
+    title: str
+    meaning: str
+    advice: str
+    bad: bool = True
+
+
+def alarms(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
+    """List what a reader must know before anything is fitted, the worst first.
+
+    Parameters
+    ----------
+    sky : Dataset
+        A sky.
+    summary : Dataset
+        What `summarise_sky` returned for it.
+    """
+    found = [
+        _unrelated(sky, summary),
+        *_wrong_colours(sky, summary),
+        _implausible(summary),
+        *_equal_bands(summary),
+        _negative(summary),
+        _coarse(summary),
+        _ill_conditioned(summary),
+        _correlated_pixels(sky),
+    ]
+    return sorted((alarm for alarm in found if alarm is not None), key=lambda alarm: not alarm.bad)
+
+
+def pixels_in_beam(sky: xr.Dataset) -> float | None:
+    """Return the pixels of a beam; None where the sky does not tell its beam in arcmin."""
+    beam = sky.attrs.get("beam")
+    if not isinstance(beam, int | float):
+        return None
+    return pixels_per_beam(float(beam), int(sky.attrs["nside"]))
+
+
+def is_thinned(sky: xr.Dataset) -> bool:
+    """Tell whether one pixel of each beam was kept."""
+    return "masked" in sky and bool(sky["masked"].sel(reason="thinned").any())
+
+
+def is_off(band: str, factor: float) -> bool:
+    """Tell whether a band is further off typical dust than dust may be."""
+    most = COLOUR_FACTOR.get(str(band), OTHER_COLOUR_FACTOR)
+    return bool(factor > most or factor < 1 / most)
+
+
+def emissivity_of(slope: float) -> float:
+    """Return rho [1/mag] of typical dust with a slope of 353 GHz on the column [MJy/sr/mag]."""
+    return slope / float(emissivity(353.0, TYPICAL_TEMPERATURE, TYPICAL_BETA, 1.0))
+
+
+def equal_pairs(summary: xr.Dataset) -> list[tuple[str, str, float]]:
+    """Return all pairs of bands, and the part of the pixels whose emission is equal in both."""
+    equal, bands = summary["equal_bands"].values, summary["band"].values
+    return [
+        (str(bands[i]), str(bands[j]), float(equal[i, j]))
+        for i, j in combinations(range(len(bands)), 2)
+    ]
+
+
+def typical_sigma(sky: xr.Dataset, summary: xr.Dataset) -> xr.DataArray:
+    """Return sigma of each band; where pixels differ, that which the median S/N stands for."""
+    if sky["sigma"].ndim == 1:
+        return sky["sigma"]
+    middle = summary.sel(quantile=0.5)
+    return middle["emission_quantile"] / middle["signal_to_noise"]
+
+
+def colours(sky: xr.Dataset, summary: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return the factors by which medians and slopes are off; NaN where noise prevails."""
+    median = summary["emission_quantile"].sel(quantile=0.5)
+    certain = median > _SIGNIFICANT * _error_of_median(sky, summary)
+    slope, frequency = fit_emission(summary)["slope"], sky["frequency"].values
+    return {
+        "median": colour_factors(median.where(certain).values, frequency),
+        "slope": colour_factors(slope.where(_certain(summary)).values, frequency),
+    }
+
+
+def _error_of_median(sky: xr.Dataset, summary: xr.Dataset) -> xr.DataArray:
+    count = summary["n_used"].sum("superpixel")
+    return _MEDIAN_ERROR * typical_sigma(sky, summary) / np.sqrt(count)
+
+
+def _certain(summary: xr.Dataset) -> xr.DataArray:
+    """Tell of which bands the slope on the column is no noise."""
+    # A slope over its standard error, which follows from the correlation.
+    squared = fit_emission(summary)["correlation"] ** 2
+    count = summary["n_used"].sum("superpixel")
+    return count * squared > _SIGNIFICANT**2 * (1 - squared)
+
+
+def _unrelated(sky: xr.Dataset, summary: xr.Dataset) -> Alarm | None:
+    band = summary.sel(band="353")
+    enough = band["n_used"] > 0
+    column, light = band["column"].values[enough], band["emission"].values[enough]
+    if column.size < _FEWEST_SUPERPIXELS or not np.ptp(column) > 0:
+        return None
+    sigma = float(typical_sigma(sky, summary).sel(band="353"))
+    noise = _MEDIAN_ERROR * sigma / np.sqrt(float(band["n_used"].median()))
+    correlation = float(spearmanr(column, light).statistic)
+    # Where noise makes the emission of superpixels there is nothing to follow.
+    if correlation >= LEAST_CORRELATION or not light.std() > 2 * noise:
+        return None
+    return Alarm(
+        "Emission does not follow reddening",
+        f"Over the superpixels the rank correlation of column and 353 GHz is "
+        f"{number(correlation, 2)}; maps of one and the same dust have more than "
+        f"{LEAST_CORRELATION:g}.",
+        "Look for a map in another ordering (RING, NESTED) or frame than was said, or for files "
+        "that were interchanged.",
+    )
+
+
+def _wrong_colours(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
+    off = colours(sky, summary)
+    error = _error_of_median(sky, summary)
+    found = []
+    for i, band in enumerate(summary["band"].values):
+        slope, median = off["slope"][i], off["median"][i]
+        if is_off(band, slope):
+            found.append(
+                Alarm(
+                    f"The unit of {band} GHz may be wrong",
+                    f"Its emission grows with the column {significant(slope)} times as much as "
+                    "that of dust which suits the other bands.",
+                    "Compare TUNIT of the file with the convention of its release: K_CMB at 217, "
+                    "353, 545, 857 GHz is 483.7, 287.5, 58.0, 2.27 MJy/sr.",
+                )
+            )
+        elif is_off(band, median):
+            found.append(
+                Alarm(
+                    f"The zero level of {band} GHz may be wrong",
+                    f"Its median is {significant(median)} times that of dust which suits the other "
+                    "bands, though it grows with the column as it should.",
+                    "Set the zero level and the CIB monopole of this band, or fit an offset.",
+                )
+            )
+        typical = float(summary["emission_quantile"].sel(quantile=0.5, band=band))
+        if typical < -_SIGNIFICANT * float(error.sel(band=band)):
+            found.append(
+                Alarm(
+                    f"{band} GHz is negative",
+                    f"Its median is {significant(typical)} MJy/sr, but dust emits.",
+                    "Set the zero level of this band, or fit an offset.",
+                )
+            )
+    return found
+
+
+def _implausible(summary: xr.Dataset) -> Alarm | None:
+    rho = emissivity_of(float(fit_emission(summary)["slope"].sel(band="353")))
+    plausible = PLAUSIBLE_RHO[0] <= rho <= PLAUSIBLE_RHO[1]
+    if plausible or not _certain(summary).sel(band="353"):
+        return None
+    return Alarm(
+        "Reddening and emission do not have the sizes of dust",
+        f"The slope of 353 GHz on the column stands for rho = {rho:.1e} per mag at "
+        f"{TYPICAL_TEMPERATURE:g} K; between {PLAUSIBLE_RHO[0]:g} and {PLAUSIBLE_RHO[1]:g} would "
+        "be plausible.",
+        "Check the unit of the reddening and of the emission.",
+    )
+
+
+def _equal_bands(summary: xr.Dataset) -> list[Alarm]:
+    return [
+        Alarm(
+            f"{one} and {other} GHz are the same map",
+            f"In {100 * part:.0f} % of the pixels looked at the two bands are equal.",
+            "Check which files were given for these bands.",
+        )
+        for one, other, part in equal_pairs(summary)
+        if part > MOST_REPEATED
+    ]
+
+
+def _negative(summary: xr.Dataset) -> Alarm | None:
+    whole = float(summary["amount"].sum())
+    part = float(summary["negative_amount"].sum()) / whole if whole else 0.0
+    if part <= MOST_NEGATIVE:
+        return None
+    return Alarm(
+        "Much of the reddening is negative",
+        f"Negative values make {100 * part:.1f} % of it. The ringing of smoothing makes less than "
+        f"{100 * MOST_NEGATIVE:g} %.",
+        "Look whether cumulative reddening decreases along sightlines of the map, and whether "
+        "the cuts follow each other.",
+    )
+
+
+def _coarse(summary: xr.Dataset) -> Alarm | None:
+    part = float(summary["repeated"].sum() / summary["n_valid"].sum())
+    if part <= MOST_REPEATED:
+        return None
+    return Alarm(
+        "The reddening map is coarser than the pixels",
+        f"{100 * part:.0f} % of the pixels have the reddening of their forerunner: they are no "
+        "data of their own, but count as such.",
+        "Choose a smaller nside, or smooth all maps to one beam.",
+    )
+
+
+def _ill_conditioned(summary: xr.Dataset) -> Alarm | None:
+    condition = summary["condition"].values
+    hopeless = int((condition > HOPELESS).sum())
+    if not hopeless:
+        return None
+    empty = int(np.isinf(condition).sum())
+    also = f"; in {empty:,} of them a voxel holds no dust at all" if empty else ""
+    return Alarm(
+        f"Voxels cannot be told apart in {hopeless:,} of {condition.size:,} superpixels",
+        f"Their condition number is above {HOPELESS:g}{also}. What such voxels have of their own "
+        "is the prior.",
+        "Merge voxels: min_reddening joins those without dust, max_condition those that look "
+        "alike; or choose fewer distance edges.",
+        bad=hopeless > MOST_HOPELESS * condition.size,
+    )
+
+
+def _correlated_pixels(sky: xr.Dataset) -> Alarm | None:
+    per_beam = pixels_in_beam(sky)
+    if per_beam is None or per_beam <= 1 or is_thinned(sky):
+        return None
+    return Alarm(
+        f"Neighbouring pixels are correlated: a beam holds {significant(per_beam)} of them",
+        "A likelihood that takes pixels for independent gives posteriors that are about "
+        f"{significant(per_beam**0.5)} times too narrow.",
+        "Weight pixels by one over the pixels of a beam or thin them, and cross-validate by blocks "
+        "of a beam or more.",
+        bad=False,
+    )
