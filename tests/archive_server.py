@@ -22,7 +22,7 @@ class Archive(ThreadingHTTPServer):
 
     `breaks` answers end after `piece` bytes; `statuses` are answered first, one for each request;
     `ranges` whether ranges are heard; `checks` whether If-Range is; `announces` whether lengths
-    are told; `validators` are headers of every answer, but for the ETag of the content.
+    are told; ranges begin `slip` bytes too early; `validators` are headers of every answer, but for the ETag of the content.
     """
 
     daemon_threads = True
@@ -31,9 +31,10 @@ class Archive(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
-        self.conditions: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self.breaks = 0
         self.piece = 3000
+        self.slip = 0
         self.statuses: list[int] = []
         self.ranges = self.checks = self.announces = True
         self.content_type = "application/fits"
@@ -64,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         archive = self.server
         path = self.path.partition("?")[0]
         archive.asked.append((path, self.headers.get("Range")))
-        archive.conditions.append(self.headers.get("If-Range"))
+        archive.headers.append(dict(self.headers))
         if archive.statuses:
             return self.send_error(archive.statuses.pop(0))
         if path not in archive.files:
@@ -74,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, wanted = 0, self.headers.get("Range")
         same = not archive.checks or self.headers.get("If-Range") in (None, etag)
         if wanted and archive.ranges and same:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) - archive.slip
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)

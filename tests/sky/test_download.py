@@ -103,7 +103,9 @@ def test_a_later_run_goes_on(archive, offer, tmp_path):
     pymcdust.download("map", tmp_path)
     assert_whole(tmp_path)
     assert archive.asked[-1] == ("/map.fits", "bytes=3000-")
-    assert archive.conditions[-1] == f'"{md5(CONTENT)[4:]}"'
+    assert archive.headers[-1]["If-Range"] == f'"{md5(CONTENT)[4:]}"'
+    # Ranges of what is compressed on its way are not those of the file.
+    assert {headers["Accept-Encoding"] for headers in archive.headers} == {"identity"}
 
 
 def test_a_server_that_ignores_ranges(archive, offer, tmp_path):
@@ -111,6 +113,14 @@ def test_a_server_that_ignores_ranges(archive, offer, tmp_path):
     pymcdust.download("map", tmp_path)
     assert_whole(tmp_path)
     assert [wanted for _, wanted in archive.asked] == [None, "bytes=3000-"]
+
+
+def test_a_server_that_continues_elsewhere(archive, offer, tmp_path):
+    interrupt(archive, tmp_path)
+    archive.slip = 10
+    pymcdust.download("map", tmp_path)
+    assert_whole(tmp_path)
+    assert [wanted for _, wanted in archive.asked[-2:]] == ["bytes=3000-", None]
 
 
 def test_attempts_that_bring_nothing_new_are_bounded(archive, offer, tmp_path):
@@ -312,6 +322,19 @@ def test_a_file_that_another_process_has_finished_meanwhile(archive, offer, tmp_
     pymcdust.download("map", tmp_path)
     assert_whole(tmp_path)
     assert archive.asked == []
+
+
+def test_a_part_that_another_process_has_removed_meanwhile(archive, offer, tmp_path, monkeypatch):
+    part, lock, removed = tmp_path / "map.fits.part", transfer.fcntl.flock, []
+
+    def lock_too_late(file, how) -> None:
+        if not removed:
+            removed.append(part.unlink())
+        lock(file, how)
+
+    monkeypatch.setattr(transfer.fcntl, "flock", lock_too_late)
+    pymcdust.download("map", tmp_path)
+    assert_whole(tmp_path)
 
 
 def test_a_file_that_is_there_is_left_as_it_is(archive, tmp_path):
