@@ -22,7 +22,8 @@ class Archive(ThreadingHTTPServer):
 
     `breaks` answers end after `piece` bytes; `statuses` are answered first, one for each request;
     `ranges` whether ranges are heard; `checks` whether If-Range is; `announces` whether lengths
-    are told; ranges begin `slip` bytes too early; `validators` are headers of every answer, but for the ETag of the content.
+    are told; ranges begin `slip` bytes too early; `validators` are headers of every answer instead
+    of the content's ETag.
     """
 
     daemon_threads = True
