@@ -116,6 +116,33 @@ def fit_of_noise(sky, seed=2, **tying):
     )
 
 
+def posterior_of_noise(fit, seed=3, chains=2, draws=5):
+    """Return a posterior whose draws scatter around a fit, tied as it is."""
+    rng = np.random.default_rng(seed)
+    variables = {}
+    for name in TRUTH:
+        if fit[name].attrs["tying"] == "fixed":
+            continue
+        shape = (chains, draws, *fit[name].shape)
+        scatter = fit[name].values * np.exp(0.1 * rng.standard_normal(shape))
+        variables[name] = (("chain", "draw", *fit[name].dims), scatter, fit[name].attrs)
+    dims = {dim for array, *_ in variables.values() for dim in array}
+    coords = {name: fit[name] for name in ("superpixel", "voxel", "band") if name in dims}
+    coords |= {"chain": np.arange(chains), "draw": np.arange(draws)}
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(attrs=fit.attrs),
+            "posterior": xr.Dataset(variables, coords),
+            "constant_data": fit[["distance_edge"]],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def make_posterior():
+    return posterior_of_noise
+
+
 @pytest.fixture(scope="session")
 def make_sky():
     return sky_of_noise
