@@ -8,7 +8,6 @@ from rich.markup import escape
 
 from pymcdust.commands.inference import fit, models, sample
 from pymcdust.commands.judgement import compare, info, report, sensitivity
-from pymcdust.commands.options import read_setting as _setting  # noqa: F401  tests read it here
 from pymcdust.commands.products import demo, export, plot
 from pymcdust.commands.sky import download, prepare, simulate
 from pymcdust.errors import PymcdustError

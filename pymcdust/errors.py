@@ -24,6 +24,10 @@ class FileFormatError(PymcdustError, ValueError):
     """A file that is missing, cut short, or not in the layout that it should have."""
 
 
+class DownloadError(PymcdustError):
+    """A file that could not be fetched, or is not what it should be."""
+
+
 class ResultError(PymcdustError, ValueError):
     """A result (a fit, a posterior) that lacks what was asked of it."""
 

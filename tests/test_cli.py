@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import pymcdust
 from pymcdust import cli
+from pymcdust.commands.options import read_setting
 from pymcdust.sky.store import open_store
 
 MODEL = '''
@@ -202,7 +203,7 @@ def test_compare_and_sensitivity(run, skies, tmp_path):
 
 
 def test_settings_are_read_as_what_they_look_like():
-    read = [cli._setting(word) for word in ("a=5", "b=0.5", "c=true", "d=None", "e=nutpie")]
+    read = [read_setting(word) for word in ("a=5", "b=0.5", "c=true", "d=None", "e=nutpie")]
     assert read == [("a", 5), ("b", 0.5), ("c", True), ("d", None), ("e", "nutpie")]
 
 
@@ -283,21 +284,8 @@ def test_an_unknown_command_is_named(run):
 
 def test_help_of_every_command():
     runner = CliRunner()
-    for command in (
-        "demo",
-        "simulate",
-        "prepare",
-        "models",
-        "fit",
-        "sample",
-        "compare",
-        "sensitivity",
-        "report",
-        "export",
-        "plot",
-        "info",
-    ):
-        result = runner.invoke(cli.app, [command, "--help"])
+    for command in cli.COMMANDS:
+        result = runner.invoke(cli.app, [command.__name__, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import platformdirs
 
-from pymcdust.errors import listing
+from pymcdust.errors import DownloadError, listing
 from pymcdust.sky import archives
 from pymcdust.sky.archives import DataFile, DataverseFile, expand
 from pymcdust.sky.transfer import (
-    DownloadError,
     announced_size,
     digest,
     fetch,

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from pymcdust.errors import PymcdustError
+from pymcdust.errors import DownloadError
 
 #: Attempts in a row that bring nothing before it is given up.
 ATTEMPTS = 5
@@ -33,10 +33,6 @@ SIGNATURES = {".fits": b"SIMPLE  =", ".h5": b"\x89HDF\r\n\x1a\n"}
 
 # Lengths and ranges are those of the file itself only where nothing compresses it on its way.
 _HEADERS = {"Accept-Encoding": "identity"}
-
-
-class DownloadError(PymcdustError):
-    """A file that could not be fetched, or is not what it should be."""
 
 
 class _BrokenOffError(Exception):

@@ -11,12 +11,11 @@ import pytest
 from archive_server import fits, md5, serve
 
 import pymcdust
-from pymcdust.errors import ConfigurationError
+from pymcdust.errors import ConfigurationError, DownloadError
 from pymcdust.sky import download as module
 from pymcdust.sky import transfer
 from pymcdust.sky.archives import PRODUCTS, DataFile, DataverseFile, Product
 from pymcdust.sky.download import data_folder, plan
-from pymcdust.sky.transfer import DownloadError
 
 CONTENT = fits(10_000)
 
