@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pymcdust.judge.figures import BAD, CHAINS, GOOD, SIZE
+from pymcdust.judge.figures import BAD, CHAINS, GOOD, MOST_POINTS, SIZE
 from pymcdust.products.panels import (
     PANEL_WIDTH,
     draw_panel,
     new_figure,
-    panel_groups,
     panel_size,
     sky_image_of,
 )
@@ -60,7 +59,7 @@ class Category(NamedTuple):
 
 
 def plot_categories(
-    sky_image: SkyImage, categories: Sequence[Category], columns: int = 2
+    sky_image: SkyImage, categories: Sequence[Category], columns: int = 1
 ) -> Figure:
     """Draw which superpixels belong to which category.
 
@@ -92,8 +91,9 @@ def plot_categories(
                 Patch(facecolor=category.colour, edgecolor="0.6", linewidth=0.5, label=label)
             )
     width, height = panel_size(sky_image, rows=1)
-    width, height = max(1.35 * width, 1.35 * PANEL_WIDTH), 1.35 * height
-    figure = new_figure(width, height + 0.22 * -(-len(patches) // columns) + 0.1)
+    rows = -(-len(patches) // columns)
+    # The height of a panel counts a title, in whose place the first row of the legend stands.
+    figure = new_figure(max(width, PANEL_WIDTH), height + 0.2 * rows - 0.1)
     panel = figure.add_subplot()
     sky_image.draw(panel, colours)
     frame(panel, sky_image.projection)
@@ -113,7 +113,6 @@ def plot_coverage(sky_image: SkyImage, kept: np.ndarray, coverage: np.ndarray) -
             Category(partly, BAD, "dropped, valid in part"),
             Category(kept, GOOD, "kept"),
         ],
-        columns=3,
     )
 
 
@@ -150,20 +149,20 @@ def plot_voxel_counts(summary: xr.Dataset) -> Figure:
     categories = [
         Category(n_voxel == n, colormaps["cividis"]((n - 1) / (most - 1)), f"{n}") for n in numbers
     ]
-    return plot_categories(sky_image_of(summary), categories, columns=min(len(numbers), 5))
+    return plot_categories(sky_image_of(summary), categories, columns=min(len(numbers), 3))
 
 
-def plot_voxels(summary: xr.Dataset, titles: Sequence[str], label: str) -> Figure:
-    """Draw the median reddening of each voxel on the sky, all on one scale.
+def plot_voxel(summary: xr.Dataset, voxel: int, title: str, label: str) -> Figure:
+    """Draw the median reddening of one voxel on the sky, on the scale of all voxels.
 
     Parameters
     ----------
     summary : Dataset
         What `summarise_sky` returned.
-    titles : sequence of str
-        One for each voxel.
-    label : str
-        Of the scale.
+    voxel : int
+        Which one.
+    title, label : str
+        Of the figure, and of its scale.
 
     Returns
     -------
@@ -171,12 +170,16 @@ def plot_voxels(summary: xr.Dataset, titles: Sequence[str], label: str) -> Figur
     """
     values = summary["voxel_reddening"].values
     sky_image = sky_image_of(summary)
-    scale = sequential(values, "cividis", is_wide(values))
-    figure, groups = panel_groups([len(titles)], sky_image)
-    for voxel, (panel, title) in enumerate(zip(groups[0], titles, strict=True)):
-        draw_panel(panel, sky_image, values[:, voxel], scale)
-        panel.set_title(title, fontsize=9)
-    scale.bar(figure, list(groups[0]), label, vertical=False)
+    scale = sequential(values, "viridis", is_wide(values))
+    width, height = panel_size(sky_image, rows=1)
+    figure = new_figure(max(width, PANEL_WIDTH), height + 0.4)
+    panel = figure.add_subplot()
+    draw_panel(panel, sky_image, values[:, voxel], scale)
+    panel.set_title(title, fontsize=9)
+    bar = scale.bar(figure, [panel], label, vertical=False)
+    if isinstance(scale.norm, LogNorm) and scale.norm.vmax > 100 * scale.norm.vmin:
+        # The bar is short: more labels would touch each other.
+        bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     return figure
 
 
@@ -206,16 +209,22 @@ def plot_line(
     axes: Axes = figure.add_subplot()
     x_low, x_high = _limits(column)
     y_low, y_high = _limits(emission)
-    density = axes.hist2d(
-        column,
-        emission,
-        bins=_DENSITY_BINS,
-        range=[(x_low, x_high), (y_low, y_high)],
-        cmap=colormaps["cividis"],
-        norm=LogNorm(),
-        cmin=1,
-        rasterized=True,
-    )[3]
+    if column.size <= MOST_POINTS:
+        axes.plot(column, emission, ".", color=CHAINS[0], markersize=3, alpha=0.5)
+    else:
+        density = axes.hist2d(
+            column,
+            emission,
+            bins=_DENSITY_BINS,
+            range=[(x_low, x_high), (y_low, y_high)],
+            cmap=colormaps["cividis"],
+            norm=LogNorm(),
+            cmin=1,
+        )[3]
+        bar = figure.colorbar(density, ax=axes, label="pixels")
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        bar.outline.set_linewidth(0.5)
     ends = np.array([x_low, x_high])
     axes.plot(ends, intercept + slope * ends, color=BAD, linewidth=1.5)
     axes.set(
@@ -226,9 +235,6 @@ def plot_line(
     )
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    bar = figure.colorbar(density, ax=axes, label="pixels")
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    bar.outline.set_linewidth(0.5)
     return figure
 
 

@@ -13,6 +13,7 @@ from pymcdust.judge import preparation_figures as figures
 from pymcdust.judge.figures import plot_map
 from pymcdust.judge.report_page import (
     Section,
+    gallery,
     numbers,
     page,
     paragraph,
@@ -103,7 +104,8 @@ def _lead(sky: xr.Dataset, summary: xr.Dataset, found: Sequence[Alarm]) -> str:
     words = [
         f"{_count(n_superpixel, 'superpixel')} of Nside {superpixel_nside} "
         f"{'cover' if n_superpixel > 1 else 'covers'} {_area(area)}, "
-        f"{100 * n_superpixel / hp.nside2npix(superpixel_nside):.2g} % of the sky; each has "
+        f"{_percent(n_superpixel / hp.nside2npix(superpixel_nside))} of the sky; "
+        f"{'each' if n_superpixel > 1 else 'it'} has "
         f"{n_pixel:,} pixels of Nside {nside} and {span(summary['n_voxel'].values)} "
         f"voxel{'s' * (most > 1)} along the sightline.",
         _beam_words(sky),
@@ -111,15 +113,15 @@ def _lead(sky: xr.Dataset, summary: xr.Dataset, found: Sequence[Alarm]) -> str:
     ]
     bad = [alarm for alarm in found if alarm.bad]
     kind = "verdict bad" if bad else "verdict"
-    headline = "Nothing alarming was found in this sky."
+    headline, advice = "Nothing alarming was found in this sky.", ""
     if bad:
         also = len(bad) - 1
         headline = f"{bad[0].title}{f'; {also} more to mend' if also else ''}."
-        words.append(f"{bad[0].meaning} {bad[0].advice}")
+        advice = paragraph(f"{bad[0].meaning} {bad[0].advice}")
     shown = {
         "superpixels": f"{n_superpixel:,}",
         "area": _area(area),
-        "valid pixels": f"{100 * valid / (n_superpixel * n_pixel):.3g} %",
+        "valid pixels": _percent(valid / (n_superpixel * n_pixel)),
         "voxels": span(summary["n_voxel"].values),
         "median column": f"{significant(float(summary['column'].median()))} mag",
     }
@@ -127,23 +129,22 @@ def _lead(sky: xr.Dataset, summary: xr.Dataset, found: Sequence[Alarm]) -> str:
     if isinstance(beam, int | float):
         shown["beam"] = f"{beam:g}′"
     return (
-        f'<div class="{kind}"><p><strong>{escape(headline)}</strong></p>'
+        f'<div class="{kind}"><p><strong>{escape(headline)}</strong></p>{advice}'
         f"{paragraph(' '.join(words))}</div>" + numbers(shown)
     )
 
 
 def _masked_words(sky: xr.Dataset, n_pixel: int, valid: int) -> str:
-    masked = 100 * (1 - valid / n_pixel)
-    thinned = " after thinning to one pixel per beam" if is_thinned(sky) else ""
-    words = f"{_small_percent(masked)} of their pixels are masked{thinned}"
-    reasons = main_reasons(sky) if "masked" in sky else []
-    if reasons:
-        told = [
-            f"{figures.MASK_WORDS[mask]} ({_small_percent(100 * n / n_pixel)})"
-            for mask, n in reasons[:2]
-        ]
-        words += f", mostly for: {' and '.join(told)}"
-    words += "."
+    part = 1 - valid / n_pixel
+    if not part:
+        words = "No pixel is masked."
+    else:
+        words = f"{_percent(part)} of the pixels are masked"
+        words += ", after thinning to one pixel per beam." if is_thinned(sky) else "."
+    reasons = main_reasons(sky)[:2] if "masked" in sky else []
+    told = [f"{figures.MASK_WORDS[mask]} ({_percent(n / n_pixel)})" for mask, n in reasons]
+    if told:
+        words += f" The main reason{'s' * (len(told) > 1)}: {' and '.join(told)}."
     if "sky_coverage" in sky:
         n_sky = sky.sizes["sky_superpixel"]
         words += (
@@ -179,7 +180,6 @@ def _coverage(sky: xr.Dataset, summary: xr.Dataset) -> Section:
             "dropped though valid in part.",
             "Superpixels that are kept, and those dropped because too few of their pixels are "
             "valid.",
-            wide=True,
         )
     ]
     rows = [
@@ -199,18 +199,21 @@ def _coverage(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         "Superpixels of the whole sky; valid: mean part of their pixels, before thinning.",
         ["superpixels", "number", "% of the sky", "valid [%]"],
         rows,
+        left=["superpixels"],
     )
-    return Section("coverage", "Coverage", body + "".join(pictures))
+    return Section("coverage", "Coverage", body + gallery(pictures))
 
 
 def _own_coverage(summary: xr.Dataset, coverage: np.ndarray) -> str:
-    if summary.sizes["superpixel"] == 1:
-        return paragraph(f"{100 * coverage[0]:.3g} % of the pixels are valid.")
-    return picture(
+    words = f"{_percent(float(coverage.mean()))} of the pixels are valid."
+    if not np.ptp(coverage):
+        return paragraph(words)
+    map_of_coverage = picture(
         plot_map(summary, 100 * coverage, "valid pixels [%]", logarithmic=False),
-        f"Map of the part of pixels that is valid, at least {100 * coverage.min():.3g} %.",
+        f"Map of the part of pixels that is valid, at least {_percent(coverage.min())}.",
         "Part of the pixels of each superpixel that is valid; grey where the sky has none.",
     )
+    return paragraph(words) + gallery([map_of_coverage])
 
 
 def _masked(sky: xr.Dataset, summary: xr.Dataset) -> Section:
@@ -219,8 +222,8 @@ def _masked(sky: xr.Dataset, summary: xr.Dataset) -> Section:
     if "masked" not in sky:
         masked = n_pixel - int(summary["n_valid"].sum())
         words = (
-            f"{masked:,} of {n_pixel:,} pixels are masked; the sky does not tell why, as those "
-            "that `pymcdust prepare` makes do."
+            f"{masked:,} of {n_pixel:,} pixels are masked; the sky does not tell why, as one that "
+            "pymcdust prepare makes does."
         )
         return Section("masked", title, paragraph(words))
     count = sky["masked"].sum("superpixel")
@@ -242,13 +245,13 @@ def _masked(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         text=["reason"],
     )
     if "sky_reason" in sky:
-        body += picture(
+        map_of_reasons = picture(
             figures.plot_reasons(_whole_sky(sky), sky["sky_reason"].values, _kept(sky)),
             "Map of the reason that masks most pixels of each superpixel of the sky.",
             "The reason that masks most pixels of each superpixel, pale where it is kept all the "
             "same.",
-            wide=True,
         )
+        body += gallery([map_of_reasons])
     return Section("masked", title, body)
 
 
@@ -276,9 +279,7 @@ def _provenance(sky: xr.Dataset) -> Section:
             [str(key), str(file.get("name", "–")), str(file.get("sha256", "–"))]
             for key, file in files.items()
         ]
-        body += table(
-            "Files.", ["what", "file", "SHA-256"], rows, text=["SHA-256"], left=["what", "file"]
-        )
+        body += table("Files.", ["what", "file", "SHA-256"], rows, left=["what", "file", "SHA-256"])
     elif files is not None:
         attrs["files"] = files
     settings = _json(attrs.pop("configuration", None))
@@ -324,8 +325,14 @@ def _mean(coverage: np.ndarray, where: np.ndarray) -> str:
     return number(100 * float(coverage[where].mean()), 1) if where.any() else "–"
 
 
-def _small_percent(value: float) -> str:
-    return "none" if value == 0 else f"{significant(value)} %" if value >= 0.01 else "< 0.01 %"
+def _percent(part: float) -> str:
+    """Write a part so that little is not taken for nothing, nor nearly all for all."""
+    percent = 100 * part
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    if 99.99 < percent < 100:
+        return "> 99.99 %"
+    return f"{number(percent, 2 if percent < 1 or 99 < percent < 100 else 1)} %"
 
 
 def _area(degrees: float) -> str:

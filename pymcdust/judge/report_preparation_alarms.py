@@ -15,6 +15,9 @@ from pymcdust.sky.smoothing import pixels_per_beam
 #: Condition numbers from which voxels are hard, and all but impossible, to tell apart.
 HARD, HOPELESS = 30.0, 100.0
 
+#: Beyond this a condition number is made of rounding, and a voxel as good as empty or a copy.
+ROUNDING = 1e7
+
 #: Part of the superpixels that may be beyond `HOPELESS` before that is alarming.
 MOST_HOPELESS = 0.5
 
@@ -258,8 +261,12 @@ def _ill_conditioned(summary: xr.Dataset) -> Alarm | None:
     hopeless = int((condition > HOPELESS).sum())
     if not hopeless:
         return None
-    empty = int(np.isinf(condition).sum())
-    also = f"; in {empty:,} of them a voxel holds no dust at all" if empty else ""
+    empty = int((condition > ROUNDING).sum())
+    also = (
+        f"; in {empty:,} of them a voxel holds no dust at all, or is a copy of others"
+        if empty
+        else ""
+    )
     return Alarm(
         f"Voxels cannot be told apart in {hopeless:,} of {condition.size:,} superpixels",
         f"Their condition number is above {HOPELESS:g}{also}. What such voxels have of their own "

@@ -53,9 +53,8 @@ def follows(sky: xr.Dataset, summary: xr.Dataset) -> Section:
                 unit,
             ),
             f"Density of {summary.sizes['chosen']:,} pixels by column and 353 GHz emission.",
-            "Pixels by column and emission, and the least-squares line through all of them. What "
-            "is parallel to the line but beside it has another zero level; what is steeper has "
-            "other dust, or reddening that is cut off.",
+            "Pixels by column and emission, and the least-squares line through all of them; the "
+            "brightest 0.5 %, which weigh most, lie outside of the picture.",
         )
     ]
     correlation = summary["correlation"].values
@@ -110,6 +109,7 @@ def emission(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         "missing: pixels without value, all of which are masked.",
         columns,
         rows,
+        left=["band"],
     )
     factors = colours(sky, summary)
     line = fit_emission(summary)
@@ -140,6 +140,7 @@ def emission(sky: xr.Dataset, summary: xr.Dataset) -> Section:
             "dust / 353",
         ],
         rows,
+        left=["band"],
         bad=bad,
     )
     body += paragraph(
@@ -229,6 +230,7 @@ def _by_latitude(summary: xr.Dataset) -> str:
             "intercept [MJy/sr]",
         ],
         rows,
+        left=["|b| [deg]"],
     )
 
 
@@ -242,4 +244,8 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _times(factor: float) -> str:
-    return "–" if np.isnan(factor) else f"× {significant(factor)}"
+    return (
+        "–"
+        if np.isnan(factor)
+        else f"× {number(factor, 2) if factor >= 0.1 else significant(factor)}"
+    )

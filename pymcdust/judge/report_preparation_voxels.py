@@ -4,13 +4,16 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.judge.figures import plot_distribution, plot_map
-from pymcdust.judge.preparation_figures import plot_voxel_counts, plot_voxels
+from pymcdust.judge.preparation_figures import plot_voxel, plot_voxel_counts
 from pymcdust.judge.report_page import Section, gallery, paragraph, picture, table
-from pymcdust.judge.report_preparation_alarms import HARD, HOPELESS
+from pymcdust.judge.report_preparation_alarms import HARD, HOPELESS, ROUNDING
 from pymcdust.judge.report_words import number, significant
 
 #: Ways to cut the sightline that are listed.
 _MOST_EDGES = 10
+
+#: Condition numbers beyond this are drawn as this.
+_MOST_SHOWN = 1000.0
 
 #: What the reasons of `CutReason` mean.
 _CUT_WORDS = {
@@ -49,12 +52,12 @@ def voxels(sky: xr.Dataset, summary: xr.Dataset) -> Section:
             text=["reason"],
         )
     if len(np.unique(n_voxel)) > 1:
-        body += picture(
+        map_of_numbers = picture(
             plot_voxel_counts(summary),
             f"Map of the number of voxels, between {n_voxel.min()} and {n_voxel.max()}.",
             "Voxels along the sightline; in brackets the number of superpixels.",
-            wide=True,
         )
+        body += gallery([map_of_numbers])
     edges = np.atleast_2d(sky["distance_edge"].values)
     edges = np.broadcast_to(edges, (len(n_voxel), edges.shape[1]))
     cuts: dict[tuple[float, ...], int] = {}
@@ -64,7 +67,7 @@ def voxels(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         cuts[cut] = cuts.get(cut, 0) + 1
     most = sorted(cuts.items(), key=lambda item: -item[1])
     rows = [
-        [str(len(cut) - 1), f"{count:,}", "  ".join(significant(edge, 3) for edge in cut)]
+        [str(len(cut) - 1), f"{count:,}", ", ".join(significant(edge, 3) for edge in cut)]
         for cut, count in most[:_MOST_EDGES]
     ]
     rest = len(most) - len(rows)
@@ -73,6 +76,7 @@ def voxels(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         f"Distance edges [kpc]{more}.",
         ["voxels", "superpixels", "edges [kpc]"],
         rows,
+        left=["voxels"],
         text=["edges [kpc]"],
     )
     return Section("voxels", "Voxels and distances", body)
@@ -111,34 +115,40 @@ def reddening(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         "where it is zero in all pixels, so that the voxel returns its prior.",
         ["voxel", "superpixels", "without dust", "median", "16 … 84 %", "negative [%]"],
         rows,
+        left=["voxel"],
     )
     if sky.sizes["superpixel"] > 1:
         column = summary["column"].values
-        body += picture(
-            plot_map(summary, column, f"column [mag, {unit}]"),
-            f"Map of the column, with the median {significant(float(np.median(column)))} mag.",
-            "Median reddening of the whole sightline.",
-            wide=True,
-        )
-        body += picture(
-            plot_voxels(summary, titles, f"reddening [mag, {unit}]"),
-            f"Maps of the median reddening in {len(titles)} voxels.",
-            "Median reddening of each voxel; grey where a superpixel does not have it.",
-            wide=True,
-        )
+        pictures = [
+            picture(
+                plot_map(summary, column, f"column [mag, {unit}]"),
+                f"Map of the column, with the median {significant(float(np.median(column)))} mag.",
+                "Median reddening of the whole sightline.",
+            )
+        ]
+        for voxel, title in enumerate(titles):
+            if not np.isfinite(summary["voxel_reddening"].values[:, voxel]).any():
+                continue
+            pictures.append(
+                picture(
+                    plot_voxel(summary, voxel, title, f"reddening [mag, {unit}]"),
+                    f"Map of the median reddening in {title}.",
+                    "Median reddening of this voxel; grey where superpixels do not have it.",
+                )
+            )
+        body += gallery(pictures)
     return Section("reddening", "Reddening", body)
 
 
 def conditioning(summary: xr.Dataset) -> Section:
     """Show how well the voxels of each superpixel can be told apart."""
     condition = summary["condition"].values
-    n, empty = condition.size, int(np.isinf(condition).sum())
-    finite = condition[np.isfinite(condition)]
+    n, empty = condition.size, condition > ROUNDING
     rows = [
         [f"worse than {limit:g}", f"{int((condition > limit).sum()):,}", _share(condition > limit)]
         for limit in (HARD, HOPELESS)
     ]
-    rows.append(["infinite: a voxel without dust", f"{empty:,}", _share(np.isinf(condition))])
+    rows.append(["beyond 10⁷: a voxel is empty, or a copy", f"{int(empty.sum()):,}", _share(empty)])
     body = paragraph(
         "The condition number is the largest over the least singular value of the reddening of "
         "the valid pixels, each voxel scaled to unit norm. The larger it is, the more alike are "
@@ -165,28 +175,27 @@ def conditioning(summary: xr.Dataset) -> Section:
         "voxels had nothing in common.",
         ["number", "superpixels", "5 %", "median", "95 %"],
         rows,
+        left=["number"],
     )
-    if n > 1 and finite.size:
-        beyond = f" {empty:,} are infinite and not drawn." if empty else ""
+    if n > 1:
+        label = f"condition number, {_MOST_SHOWN:,.0f} at most"
+        shown = np.minimum(condition, _MOST_SHOWN)
         body += gallery(
             [
                 picture(
                     plot_distribution(
-                        condition,
-                        "condition number",
-                        HARD,
-                        logarithmic=True,
-                        bad_label=f"worse than {HARD:g}",
+                        shown, label, HARD, logarithmic=True, bad_label=f"worse than {HARD:g}"
                     ),
                     f"Histogram of the condition number; {int((condition > HARD).sum()):,} of "
                     f"{n:,} are beyond {HARD:g}.",
-                    f"Superpixels by condition number.{beyond}",
+                    f"Superpixels by condition number; what is beyond {_MOST_SHOWN:,.0f}, or "
+                    "infinite, stands at the end.",
                     lines=True,
                 ),
                 picture(
-                    plot_map(summary, condition, "condition number", logarithmic=True),
+                    plot_map(summary, shown, label, logarithmic=True),
                     "Map of the condition number.",
-                    "The same on the sky; the lightest are beyond the scale, or infinite.",
+                    "The same on the sky: the lighter, the worse.",
                 ),
             ]
         )
