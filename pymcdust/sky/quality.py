@@ -40,6 +40,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
     "column_variance": ("band",),
     "emission_variance": ("band",),
     "covariance": ("band",),
+    "roughness": ("band",),
     "singular_value": ("voxel",),
     "condition": (),
     "correlation": (),
@@ -132,9 +133,7 @@ def _centred(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return centred
 
 
-def summarise_sky(
-    sky: xr.Dataset, progress: Callable[[int, int], None] | None = None
-) -> xr.Dataset:
+def summarise_sky(sky: xr.Dataset, progress: Callable | None = None) -> xr.Dataset:
     """Sum up what a sky holds, superpixel by superpixel and as a whole.
 
     The sky is read in blocks of superpixels, and may be lazy. What the sky tells of itself since
@@ -161,7 +160,8 @@ def summarise_sky(
         - ``repeated``: pixels with the reddening of their forerunner, in all voxels;
         - ``missing_reddening``, ``missing_emission`` (band): pixels, valid or not, without value;
         - ``mean_column``, ``mean_emission``, ``column_variance``, ``emission_variance``,
-          ``covariance`` (band): moments, from which `fit_emission` makes slopes;
+          ``covariance`` (band): moments, of which `fit_emission` makes lines;
+        - ``roughness`` (band): half the mean square of steps between neighbours; of white noise it is the variance;
         - ``singular_value`` (voxel), ``condition``, ``correlation``: as in a prepared sky.
 
         Over the valid pixels of the sky, or every n-th of them if there are more than
@@ -318,6 +318,8 @@ class _Pixels:
         means = column.sum(axis=1) / some, emission.sum(axis=1) / some
         for values, mean in zip((column, emission), means, strict=True):
             np.subtract(values, mean[:, np.newaxis], out=values, where=self.used)
+        pairs = self.used[:, 1:] & self.used[:, :-1]
+        steps = (np.diff(emission, axis=1) ** 2).sum(axis=1, where=pairs)
         return {
             "n_used": count,
             "mean_column": means[0],
@@ -325,13 +327,13 @@ class _Pixels:
             "column_variance": (column**2).sum(axis=1) / some,
             "emission_variance": (emission**2).sum(axis=1) / some,
             "covariance": (column * emission).sum(axis=1) / some,
+            "roughness": steps / np.maximum(2 * pairs.sum(axis=1), 1),
         }
 
     def _design(self, sky: xr.Dataset) -> dict[str, np.ndarray]:
-        if {"singular_value", "condition", "correlation"} <= set(sky.data_vars):
-            return {
-                name: sky[name].values for name in ("singular_value", "condition", "correlation")
-            }
+        told = ("singular_value", "condition", "correlation")
+        if set(told) <= set(sky.data_vars):
+            return {name: sky[name].values for name in told}
         values = np.where(self.in_use, singular_values(self.reddening, self.valid), np.nan)
         least = np.nanmin(values, axis=1)
         out = np.full(len(values), np.inf)

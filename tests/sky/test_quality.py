@@ -63,6 +63,15 @@ def pixels_of(sky, band=None):
         yield reddening.sum(axis=1), reddening, sky.emission.values[superpixel, here]
 
 
+def roughness(sky, superpixel, band):
+    """Return half the mean square of steps between valid neighbours."""
+    valid = sky.valid.values[superpixel]
+    valid = valid if valid.ndim == 1 else valid[:, band]
+    values = sky.emission.values[superpixel, :, band]
+    steps = [values[j + 1] - values[j] for j in range(N_PIXEL - 1) if valid[j] and valid[j + 1]]
+    return np.mean(np.square(steps)) / 2
+
+
 @pytest.mark.parametrize("valid_by_band", [False, True])
 @pytest.mark.parametrize("sigma_by_pixel", [False, True])
 def test_every_number_is_that_of_brute_force(small_blocks, valid_by_band, sigma_by_pixel):
@@ -89,6 +98,7 @@ def test_every_number_is_that_of_brute_force(small_blocks, valid_by_band, sigma_
             assert one.missing_emission == N_PIXEL - len(column)
             assert one.negative_emission == (emission[:, band] < 0).sum()
             np.testing.assert_allclose(one.emission, np.median(emission[:, band]))
+            np.testing.assert_allclose(one.roughness, roughness(sky, i, band))
             if BANDS[band] == "353":
                 expected = np.corrcoef(column, emission[:, band])[0, 1]
                 np.testing.assert_allclose(one.correlation, expected)

@@ -1,0 +1,453 @@
+"""The report of a sky: its numbers against brute force, its alarms against planted faults."""
+
+import json
+
+import healpy as hp
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import to_rgb
+from pages import alts, cells, check_in_browser, sections
+
+from pymcdust import compress, open_sky, report, save_sky, simulate_sky
+from pymcdust.errors import ConfigurationError, FileFormatError, ResultError, SkyError
+from pymcdust.judge.preparation_figures import MASK_COLOURS, MASK_WORDS
+from pymcdust.judge.report_preparation_alarms import alarms
+from pymcdust.physics.emission import emissivity
+from pymcdust.sky.cuts import Mask
+from pymcdust.sky.prepare import prepare_sky
+from pymcdust.sky.quality import summarise_sky
+from pymcdust.sky.store import write_store
+from pymcdust.sky.voxels import CutReason
+
+EVERY = [
+    "next",
+    "coverage",
+    "masked",
+    "voxels",
+    "reddening",
+    "conditioning",
+    "follows",
+    "emission",
+    "oddities",
+    "beam",
+    "provenance",
+]
+
+FAINT = {"217": 0.01, "353": 0.05, "545": 0.2, "857": 0.5, "2998": 0.5}
+
+
+def simulated(superpixels=None, sigma=FAINT, **options):
+    truth = {"temperature": 18.1, "beta": 1.6, "rho": 1e-4}
+    options = {"nside": 32, "superpixel_nside": 4, **options}
+    return simulate_sky(truth, superpixels=superpixels, sigma=sigma, **options)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return simulated()
+
+
+def prepared(seed=0):
+    """Return a sky that tells of itself what a prepared one does; its numbers are arbitrary."""
+    rng = np.random.default_rng(seed)
+    sky = simulated(superpixels=range(20, 120))
+    n, n_pixel, n_voxel = 100, sky.sizes["pixel"], 3
+    sky["valid"][:] = rng.random((n, n_pixel)) < 0.8
+    number = rng.integers(1, n_voxel + 1, n)
+    in_use = np.arange(n_voxel) < number[:, None]
+    sky["reddening"] = sky.reddening.where(xr.DataArray(in_use, dims=("superpixel", "voxel")), 0.0)
+    edges = np.array([[0, 0.3, 1, 3], [0, 0.3, 0.301, 0.302], [0, 0.3, 1, 1.001]])
+    sky["distance_edge"] = (("superpixel", "voxel_edge"), edges[number % 3])
+    one = "superpixel"
+    sky["n_voxel"] = (one, number)
+    reason = np.where(number == 1, 4, np.where(number == 2, 16 | 32, 1)).astype(np.uint8)
+    attrs = {
+        "flag_masks": np.array([r.value for r in CutReason], dtype=np.uint8),
+        "flag_meanings": " ".join(r.name.lower() for r in CutReason),
+    }
+    sky["cut_reason"] = (one, reason, attrs)
+    names = [mask.name.lower() for mask in Mask]
+    masked = rng.integers(0, 5, (n, len(names))).astype(np.int32)
+    masked[:, names.index("thinned")] = 0
+    masked[:, names.index("unreliable")] += 20
+    masked[:, names.index("declination")] += 10
+    sky["masked"] = ((one, "reason"), masked)
+    sky = sky.assign_coords(reason=names)
+    coverage = np.zeros(192)
+    coverage[20:120] = sky.valid.mean("pixel")
+    coverage[130:140] = 0.4
+    why = np.zeros(192, dtype=np.uint16)
+    why[20:50] = Mask.UNRELIABLE
+    why[120:150] = Mask.OUTSIDE
+    why[150:] = Mask.NO_EMISSION
+    sky["sky_coverage"] = ("sky_superpixel", coverage)
+    sky["sky_reason"] = ("sky_superpixel", why)
+    sky.attrs |= {
+        "beam": 600.0,
+        "files": json.dumps({"reddening": {"name": "map.h5", "sha256": 64 * "a"}}),
+        "versions": json.dumps({"pymcdust": "7.8.9", "numpy": "2.0"}),
+        "configuration": json.dumps({"grid": {"nside": 32}, "noise": {"sigma": {"217": 0.5}}}),
+    }
+    return sky
+
+
+def rows_of(text, section, number=0):
+    """Return the rows of a table of a section by their first cells."""
+    part = text.split(f'<section id="{section}"')[1].split("</section>")[0]
+    return {row[0]: row[1:] for row in cells(part, number)}
+
+
+def titles(sky):
+    return [alarm.title for alarm in alarms(sky, summarise_sky(sky))]
+
+
+def test_a_simulated_sky(plain, write):
+    text = write(plain)
+    assert sections(text) == EVERY
+    assert "Nothing alarming was found in this sky." in text
+    assert "192 superpixels of Nside 4 cover 41,253 deg², 100.0 % of the sky" in text
+    assert "each has 64 pixels of Nside 32 and 3 voxels" in text
+    assert "No pixel is masked." in text
+    assert "The sky does not tell of superpixels that it does not hold." in text
+    assert "0 of 12,288 pixels are masked; the sky does not tell why" in text
+    assert "The sky does not tell its beam." in text
+    assert "verdict bad" not in text.split("<main>")[0].split("</style>")[1]
+
+
+def test_one_superpixel(write):
+    text = write(simulated(superpixels=[7]))
+    assert "Quality of a sky of one superpixel, 7" in text
+    assert "1 superpixel of Nside 4 covers 215 deg²" in text
+    assert len(alts(text)) == 1
+
+
+def test_a_prepared_sky_tells_what_was_masked(write):
+    sky = prepared()
+    text = write(sky)
+    n_pixel = sky.valid.size
+    valid = int(sky.valid.sum())
+    assert f"{100 * (1 - valid / n_pixel):.1f} % of the pixels are masked" in text
+    count = dict(zip(sky.reason.values, sky.masked.sum("superpixel").values, strict=True))
+    first, second = (100 * count[name] / n_pixel for name in ("unreliable", "declination"))
+    assert (
+        f"The main reasons: unreliable distances ({first:.1f} %) and declination ({second:.1f} %)"
+        in text
+    )
+    rows = rows_of(text, "masked")
+    assert set(rows) == set(MASK_WORDS.values())
+    for mask in Mask:
+        n = count[mask.name.lower()]
+        row = rows[MASK_WORDS[mask]]
+        assert row[:2] == [f"{n:,}", f"{100 * n / n_pixel:.2f}"]
+    assert rows["outside of the reddening map"][2] == "30"
+    assert rows["a band is missing"][2] == "42"
+    assert rows["unreliable distances"][2] == "0"  # these are kept
+    assert rows["thinned"][2] == "–"
+
+
+def test_coverage_of_the_whole_sky(write):
+    sky = prepared()
+    text = write(sky)
+    rows = rows_of(text, "coverage")
+    mean = 100 * float(sky.valid.mean())
+    assert rows["kept"] == ["100", f"{100 / 1.92:.2f}", f"{mean:.1f}"]
+    assert rows["dropped, valid in part"] == ["10", f"{10 / 1.92:.2f}", "40.0"]
+    assert rows["without valid pixels"] == ["82", f"{82 / 1.92:.2f}", "0.0"]
+    assert "92 of the 192 superpixels of the sky were not kept." in text
+    shown = " ".join(alts(text))
+    assert "100 superpixels are kept, 10 are dropped though valid in part" in shown
+    assert "Map of the reason that masks most pixels" in shown
+
+
+def test_voxels_and_why(write):
+    sky = prepared()
+    text = write(sky)
+    number = sky.n_voxel.values
+    rows = rows_of(text, "voxels")
+    assert rows["one voxel, at high latitude"] == [
+        f"{(number == 1).sum()}",
+        f"{(number == 1).mean() * 100:.1f}",
+        "1",
+    ]
+    assert rows["voxels without dust were merged"][2] == "2"
+    assert rows["voxels that look alike were merged"][0] == f"{(number == 2).sum()}"
+    assert "one voxel, with little dust" not in rows
+    edges = {row[2]: row[:2] for row in cells(text.split('id="voxels"')[1], 1)}
+    # Padding is no voxel: its edges are not told.
+    assert edges["0, 0.300"] == ["1", f"{(number == 1).sum()}"]
+    assert edges["0, 0.300, 1.00"] == ["2", f"{(number == 2).sum()}"]
+    assert "between 1 and 3" in " ".join(alts(text))
+
+
+def test_reddening_of_each_voxel(write):
+    sky = prepared()
+    rows = rows_of(write(sky), "reddening")
+    number, valid = sky.n_voxel.values, sky.valid.values
+    for voxel in range(3):
+        here = (number > voxel)[:, None] & valid
+        values = sky.reddening.values[..., voxel][here].astype(float)
+        low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
+        row = rows[f"voxel {voxel}"]
+        assert row[0] == f"{(number > voxel).sum()}"
+        assert float(row[2]) == pytest.approx(middle, rel=0.01)
+        told = [float(part) for part in row[3].split(" … ")]
+        assert told == pytest.approx([low, high], rel=0.06)
+        assert row[4] == f"{100 * (values < 0).mean():.2f}"
+
+
+def test_conditioning(write):
+    sky = prepared()
+    sky["reddening"][:7, :, 0] = 0.0
+    condition = np.empty(100)
+    for i, (design, valid, n) in enumerate(
+        zip(sky.reddening.values, sky.valid.values, sky.n_voxel.values, strict=True)
+    ):
+        design = design[valid, :n]
+        norm = np.linalg.norm(design, axis=0)
+        values = np.linalg.svd(design / np.where(norm > 0, norm, 1), compute_uv=False)
+        condition[i] = values[0] / values[-1] if values[-1] > 0 else np.inf
+    assert np.isinf(condition).sum() == 7
+    text = write(sky)
+    rows = rows_of(text, "conditioning")
+    assert rows["worse than 30"][0] == f"{(condition > 30).sum()}"
+    assert rows["worse than 100"][0] == f"{(condition > 100).sum()}"
+    assert rows["beyond 10⁷: a voxel is empty, or a copy"] == ["7", "7.0"]
+    singular = rows_of(text, "conditioning", 1)
+    assert singular["3"][0] == f"{(sky.n_voxel.values == 3).sum()}"
+
+
+def test_emission_follows_reddening_by_latitude(plain, write):
+    text = write(plain)
+    column = plain.reddening.sum("voxel").values
+    light = plain.emission.sel(band="353").values
+    slope, intercept = np.polyfit(column.ravel(), light.ravel(), 1)
+    assert f"353 GHz = {slope:.2f} MJy/sr per mag" in text
+    rho = slope / emissivity(353.0, 18.1, 1.6, 1.0)
+    assert f"has rho = {rho * 1e4:.2f} × 10⁻⁴ mag⁻¹" in text
+    rows = rows_of(text, "follows")
+    latitude = np.abs(hp.pix2ang(4, plain.superpixel.values, nest=True, lonlat=True)[1])
+    assert sum(int(row[0]) for row in rows.values()) == 192
+    here = (latitude >= 10) & (latitude < 20)
+    row = rows["10 – 20"]
+    assert row[0] == f"{here.sum()}"
+    correlation = [np.corrcoef(c, e)[0, 1] for c, e in zip(column[here], light[here], strict=True)]
+    assert row[2] == f"{np.median(correlation):.2f}"
+    slope, _ = np.polyfit(column[here].ravel(), light[here].ravel(), 1)
+    assert row[3] == f"{slope:.2f}"
+    assert intercept == pytest.approx(0, abs=0.01)
+
+
+def test_emission_of_each_band(plain, write):
+    text = write(plain)
+    rows, colours = rows_of(text, "emission"), rows_of(text, "emission", 1)
+    for i, band in enumerate(plain.band.values):
+        values = plain.emission.values[..., i].ravel()
+        low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
+        row = rows[f"{band} GHz"]
+        assert [float(cell) for cell in row[:3]] == pytest.approx([middle, low, high], rel=0.006)
+        assert float(row[3]) == FAINT[band]
+        assert float(row[4]) == pytest.approx(middle / FAINT[band], rel=0.06)
+        assert row[5] == f"{100 * (values < 0).mean():.2f}"
+        for off in (colours[f"{band} GHz"][1], colours[f"{band} GHz"][3]):
+            assert float(off[2:]) == pytest.approx(1, abs=0.03)
+
+
+def test_good_skies_raise_no_alarm(plain):
+    assert titles(plain) == []
+    # The noise of the paper hides the emission of most of the sky, which is no fault.
+    noisy = simulate_sky(
+        {"temperature": 18.0, "beta": 1.6, "rho": 1e-4}, nside=32, superpixel_nside=4
+    )
+    assert titles(noisy) == []
+
+
+@pytest.mark.parametrize(
+    ("band", "factor"), [("217", 483.69), ("353", 287.45), ("545", 58.04), ("857", 2.2681)]
+)
+def test_a_map_in_kelvin_is_found_out(plain, write, band, factor):
+    sky = plain.copy(deep=True)
+    sky["emission"].loc[{"band": band}] /= factor
+    found = titles(sky)
+    assert f"The unit of {band} GHz may be wrong" in found
+    assert not any("unit of" in title and band not in title for title in found)
+    if band == "857":
+        text = write(sky)
+        assert "verdict bad" in text
+        assert '<tr class="bad"><th scope="row">857 GHz</th>' in text
+        assert text.count('<tr class="bad">') == 1
+
+
+def test_a_wrong_zero_level_is_no_wrong_unit(plain):
+    sky = plain.copy(deep=True)
+    sky["emission"].loc[{"band": "545"}] += 3.0
+    assert titles(sky) == ["The zero level of 545 GHz may be wrong"]
+    sky["emission"].loc[{"band": "545"}] -= 9.0
+    assert titles(sky) == ["545 GHz is negative"]
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_reddening_in_another_unit_is_found_out(plain, factor):
+    sky = plain.copy(deep=True)
+    sky["reddening"] *= factor
+    assert titles(sky) == ["Reddening and emission do not have the sizes of dust"]
+
+
+def test_maps_in_different_orders_are_found_out(plain):
+    sky = plain.copy(deep=True)
+    shape = sky.emission.shape
+    whole = sky.emission.values.reshape(-1, 5)
+    sky["emission"][:] = np.stack([hp.reorder(one, n2r=True) for one in whole.T], -1).reshape(shape)
+    assert "Emission does not follow reddening" in titles(sky)
+
+
+def test_copies_are_found_out(plain):
+    sky = plain.copy(deep=True)
+    sky["emission"].loc[{"band": "857"}] = sky.emission.sel(band="545")
+    assert "545 and 857 GHz are the same map" in titles(sky)
+    sky = plain.copy(deep=True)
+    values = sky.reddening.values
+    values[:] = values[:, np.arange(64) // 4 * 4]
+    assert titles(sky) == ["The reddening map is coarser than the pixels"]
+
+
+def test_much_negative_reddening_is_found_out(plain):
+    sky = plain.copy(deep=True)
+    sky["reddening"][:, :, 0] -= 0.05
+    assert "Much of the reddening is negative" in titles(sky)
+    sky = plain.copy(deep=True)
+    sky["reddening"][:, ::2, 0] -= 1e-6  # the ringing of smoothing
+    assert titles(sky) == []
+
+
+def test_voxels_that_cannot_be_told_apart(plain):
+    sky = plain.copy(deep=True)
+    sky["reddening"][:40, :, 1] = 2 * sky.reddening[:40, :, 0]
+    [alarm] = alarms(sky, summarise_sky(sky))
+    assert alarm.title == "Voxels cannot be told apart in 40 of 192 superpixels"
+    assert not alarm.bad
+    sky["reddening"][:, :, 1] = 2 * sky.reddening[:, :, 0]
+    [alarm] = alarms(sky, summarise_sky(sky))
+    assert alarm.bad
+
+
+def test_pixels_within_a_beam_are_correlated(plain, write):
+    sky = plain.assign_attrs(beam=240.0)
+    text = write(sky)
+    n = 2 * np.pi * (4 / np.sqrt(8 * np.log(2))) ** 2 / hp.nside2pixarea(32, degrees=True)
+    assert n > 1
+    assert f"a beam holds {n:.1f} of them" in text
+    assert f"posteriors that are about {n**0.5:.1f} times too narrow" in text
+    assert "Nothing alarming was found" in text
+    assert "240′" in text
+    assert titles(plain.assign_attrs(beam=60.0)) == []
+    assert titles(plain.assign_attrs(beam="matched")) == []
+    thinned = prepared()
+    assert any("Neighbouring pixels" in title for title in titles(thinned))
+    thinned["masked"].loc[{"reason": "thinned"}] = 3
+    assert not any("Neighbouring pixels" in title for title in titles(thinned))
+    assert "after thinning to one pixel per beam" in write(thinned)
+
+
+def test_provenance(write):
+    text = write(prepared())
+    assert rows_of(text, "provenance")["reddening"] == ["map.h5", 64 * "a"]
+    assert rows_of(text, "provenance", 1) == {"grid.nside": ["32"], "noise.sigma.217": ["0.5"]}
+    rest = rows_of(text, "provenance", 2)
+    assert rest["versions"] == ["pymcdust 7.8.9, numpy 2.0"]
+    assert rest["superpixel nside"] == ["4"]
+    assert "prepared by its version 7.8.9." in text
+
+
+def test_bands_that_are_masked_and_noise_of_each_pixel(plain, write):
+    sky = plain.copy(deep=True)
+    valid = np.ones(sky.emission.shape, dtype=bool)
+    valid[:, :, 4] = False
+    valid[3, :, 1] = False
+    sky["valid"] = (("superpixel", "pixel", "band"), valid)
+    sky["sigma"] = sky.sigma.broadcast_like(sky.emission).transpose(*sky.emission.dims).copy()
+    sky["emission"].loc[{"band": "2998"}] = np.nan
+    rows = rows_of(write(sky), "emission")
+    assert rows["2998 GHz"] == ["–", "–", "–", "–", "–", "–", "12,288"]
+    assert float(rows["353 GHz"][3]) == pytest.approx(FAINT["353"], rel=0.01)
+
+
+def test_a_lazy_sky_gives_the_same_page(plain, tmp_path):
+    save_sky(plain, tmp_path / "sky.zarr")
+    calls = []
+    report(tmp_path / "sky.zarr", tmp_path / "a.html", progress=lambda *call: calls.append(call))
+    report(open_sky(tmp_path / "sky.zarr"), tmp_path / "b.html")
+    report(plain, tmp_path / "c.html")
+    a, b, c = ((tmp_path / f"{name}.html").read_text() for name in "abc")
+    assert a == b == c
+    assert calls[-1] == (192, 192)
+
+
+def test_what_is_no_sky(plain, tmp_path):
+    out = tmp_path / "report.html"
+    with pytest.raises(SkyError, match="'sigma' is missing"):
+        report(plain.drop_vars("sigma"), out)
+    with pytest.raises(ResultError, match="is no posterior"):
+        report(compress(plain), out)
+    write_store(compress(plain), tmp_path / "rows.zarr", superpixels_per_chunk=10)
+    with pytest.raises(FileFormatError, match="neither a sky, a posterior nor a comparison"):
+        report(tmp_path / "rows.zarr", out)
+    for arguments in ({"superpixel": 3}, {"reference": "mine"}):
+        [name] = arguments
+        with pytest.raises(ConfigurationError, match=f"{name} was given.* report of a sky"):
+            report(plain, out, **arguments)
+    assert not out.exists()
+
+
+def test_every_reason_has_words_and_a_colour_of_its_own():
+    assert set(MASK_WORDS) == set(Mask)
+    assert set(MASK_COLOURS) == set(Mask) - {Mask.THINNED}
+    assert len({to_rgb(colour) for colour in MASK_COLOURS.values()}) == len(MASK_COLOURS)
+
+
+CONFIGURATION = """
+[grid]
+nside = 64
+superpixel_nside = 8
+beam = "matched"
+min_coverage = 0.9
+[reddening]
+map = "bayestar2019"
+file = "{0}/bayestar2019_nside64.h5"
+slices = [15, 96, 10]
+[emission.217]
+file = "{0}/HFI_SkyMap_217_0064_full.fits"
+[emission.353]
+file = "{0}/HFI_SkyMap_353_0064_full.fits"
+[emission.545]
+file = "{0}/HFI_SkyMap_545_0064_full.fits"
+[emission.857]
+file = "{0}/HFI_SkyMap_857_0064_full.fits"
+[emission.2998]
+file = "{0}/SFD_i100_0064.fits"
+[cmb]
+file = "{0}/COM_CMB_IQU-smica_0064_full.fits"
+[noise]
+sigma = {{ 217 = 0.5, 353 = 3.0, 545 = 9.0, 857 = 25.0, 2998 = 30.0 }}
+"""
+
+
+@pytest.mark.realsky
+def test_the_real_sky(realsky, tmp_path, write):
+    toml = tmp_path / "sky.toml"
+    toml.write_text(CONFIGURATION.format(realsky))
+    sky = prepare_sky(toml)
+    # Nine voxels are too many away from the plane; nothing else is amiss.
+    [alarm] = alarms(sky, summarise_sky(sky))
+    assert alarm.title.startswith("Voxels cannot be told apart")
+    text = write(sky)
+    assert sections(text) == EVERY
+    assert "217 of the 768 superpixels of the sky were not kept" in text
+    assert rows_of(text, "coverage")["kept"][0] == "551"
+
+
+def test_it_opens_in_a_browser(browser, tmp_path, small_images):
+    sky = prepared()
+    sky.attrs["source"] = 60 * "averylongname"
+    out = report(sky, tmp_path / "sky.html")
+    check_in_browser(browser, out, tmp_path)
