@@ -111,7 +111,7 @@ def sensitivity(
 
 def report(
     result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="a posterior or a comparison (Zarr)")
+        Path, typer.Argument(metavar="RESULT", help="a sky, a posterior or a comparison (Zarr)")
     ],
     out: Annotated[Path, typer.Option(help="where the page goes (HTML)")],
     superpixel: Annotated[
@@ -124,10 +124,10 @@ def report(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the report, one page: how far draws can be trusted, or which variant is preferred."""
+    """Write the report, one page: whether a sky is good, draws can be trusted, a variant wins."""
     from pymcdust import report
 
-    with progress_bar("diagnosing") as advance:
+    with progress_bar("looking at superpixels") as advance:
         report(
             result,
             out,
