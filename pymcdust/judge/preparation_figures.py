@@ -147,7 +147,7 @@ def plot_voxel_counts(summary: xr.Dataset) -> Figure:
     numbers = np.unique(n_voxel)
     most = max(int(numbers.max()), 2)
     categories = [
-        Category(n_voxel == n, colormaps["cividis"]((n - 1) / (most - 1)), f"{n}") for n in numbers
+        Category(n_voxel == n, colormaps["viridis"]((n - 1) / (most - 1)), f"{n}") for n in numbers
     ]
     return plot_categories(sky_image_of(summary), categories, columns=min(len(numbers), 3))
 

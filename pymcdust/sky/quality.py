@@ -11,7 +11,7 @@ from pymcdust.physics.emission import emissivity
 from pymcdust.sky.validation import UNSEEN_BELOW, superpixel_blocks
 
 #: Of the pixels of a sky no more than these are looked at for quantiles [pixels].
-MOST_PIXELS = 200_000
+MOST_PIXELS = 100_000
 
 #: The quantiles that are told of them.
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
@@ -161,7 +161,8 @@ def summarise_sky(sky: xr.Dataset, progress: Callable | None = None) -> xr.Datas
         - ``missing_reddening``, ``missing_emission`` (band): pixels, valid or not, without value;
         - ``mean_column``, ``mean_emission``, ``column_variance``, ``emission_variance``,
           ``covariance`` (band): moments, of which `fit_emission` makes lines;
-        - ``roughness`` (band): half the mean square of steps between neighbours; of white noise it is the variance;
+        - ``roughness`` (band): half the mean square of steps between neighbours, of white
+          noise the variance;
         - ``singular_value`` (voxel), ``condition``, ``correlation``: as in a prepared sky.
 
         Over the valid pixels of the sky, or every n-th of them if there are more than
