@@ -65,16 +65,18 @@ def prepare(
     out: Annotated[Path, typer.Option(help="where the sky goes (Zarr)")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a sky from a reddening map and five emission maps. A run that was stopped goes on."""
-    from pymcdust import prepare_sky
+    """Make a sky from maps, and a report on its quality. A run that was stopped goes on."""
+    from pymcdust import prepare_sky, report
 
     sky = prepare_sky(config, out, overwrite=overwrite, progress=say)
+    say("writing the report")
+    page = report(sky, out.with_suffix(".html"), overwrite=True)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
     say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "
         f"{sky.attrs['superpixels_outside']} outside the maps"
     )
-    made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
+    made("The sky", out, f"open {page} in a browser, then pymcdust fit {out} --out fit.zarr")
 
 
 def download(
