@@ -242,7 +242,7 @@ def test_info_tells_a_sky_from_a_fit(run, skies):
         (["sample", "{}/sky.zarr", "--out", "{}/fit.zarr"], "exists already"),
         (
             ["report", "{}/fit.zarr", "--out", "{}/report.html"],
-            "neither a posterior nor a comparison",
+            "neither a sky, a posterior nor a comparison",
         ),
         (["report", "{}/nowhere.zarr", "--out", "{}/report.html"], "no such file"),
         (["compare", "{}/sky.zarr", "single_temperature", "--out", "{}/x.zarr"], "two variants"),
