@@ -26,6 +26,7 @@ bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/run.py
 	@$(PYTHON) tests/benchmarks/sampling.py
 	@$(PYTHON) tests/benchmarks/comparison.py
+	@$(PYTHON) tests/benchmarks/ingestion.py
 
 calibration: $(TEST_ENV)  ## Calibrate samplers and comparisons by simulation, into docs
 	@$(PYTHON) tests/benchmarks/calibration.py --write docs
