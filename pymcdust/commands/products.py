@@ -1,6 +1,7 @@
 """Commands that make what people take away: maps, figures, the demonstration."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,21 @@ import typer
 
 from pymcdust.commands.options import FitPath, Overwrite, Seed, SkyPath
 from pymcdust.terminal import console, made, say, table, working
+
+
+class ExportFormat(StrEnum):
+    """Formats for other software."""
+
+    FITS = "fits"
+    ZARR = "zarr"
+    MOC = "moc"
+
+
+class MapCoverage(StrEnum):
+    """Which pixels a FITS map lists."""
+
+    FULL = "full"
+    PARTIAL = "partial"
 
 
 class FigureFormat(StrEnum):
@@ -33,17 +49,41 @@ def demo(
 def export(
     fit: FitPath,
     sky: SkyPath,
-    out: Annotated[Path, typer.Option(help="folder for the FITS files")],
+    out: Annotated[Path, typer.Option(help="folder for the files")],
+    format: Annotated[
+        list[ExportFormat] | None,
+        typer.Option(
+            help="fits, unless given: HEALPix maps; zarr: the same, as xdggs reads them; moc: "
+            "where they are valid. May be repeated.",
+        ),
+    ] = None,
+    coverage: Annotated[
+        MapCoverage, typer.Option(help="pixels of FITS maps: of the full sky, or those fitted")
+    ] = MapCoverage.FULL,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write HEALPix FITS maps: parameters, errors, flags; emission observed and reconstructed."""
+    """Write maps for other software: parameters, errors, flags; emission and its residuals."""
     from pymcdust import open_sky
+    from pymcdust.products.coverage import export_mocs
+    from pymcdust.products.healpix_zarr import export_zarr
     from pymcdust.products.maps import export_maps
     from pymcdust.sky.store import open_store
 
-    with working("writing maps"):
-        paths = export_maps(open_store(fit), open_sky(sky), out, overwrite=overwrite)
-    made(f"{len(paths)} maps", out, "each opens with healpy.read_map(..., nest=True)")
+    exports = {
+        ExportFormat.FITS: partial(export_maps, coverage=coverage),
+        ExportFormat.ZARR: export_zarr,
+        ExportFormat.MOC: export_mocs,
+    }
+    opening = {
+        ExportFormat.FITS: "healpy.read_map(..., nest=True)",
+        ExportFormat.ZARR: "xarray.open_zarr(...).pipe(xdggs.decode)",
+        ExportFormat.MOC: "mocpy.MOC.load(...)",
+    }
+    fitted, observed = open_store(fit), open_sky(sky)
+    for chosen in dict.fromkeys(format or [ExportFormat.FITS]):
+        with working(f"writing {chosen}"):
+            paths = exports[chosen](fitted, observed, out, overwrite=overwrite)
+        made(f"{len(paths)} files ({chosen})", out, f"each opens with {opening[chosen]}")
 
 
 def plot(

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ResultError
+from pymcdust.physics.bands import REFERENCE_FREQUENCY
 from pymcdust.products.reconstruction import match, observed, reconstruction_blocks, require
 
 #: Variables per superpixel that are written beside the parameters: type, UCD, description.
@@ -17,12 +18,15 @@ DIAGNOSTICS: dict[str, tuple[type, str, str]] = {
     "converged": (np.bool_, "meta.code.status", "whether the fit has converged"),
 }
 
-#: Unified Content Descriptors (UCD1+ of the IVOA) of the parameters.
-PARAMETER_UCD: dict[str, str] = {
-    "temperature": "phys.temperature",
-    "beta": "spect.index",
-    "rho": "phys.absorption.opticalDepth;arith.ratio",
-    "offset": "instr.offset;phot.flux.density.sb",
+#: Parameters: Unified Content Descriptor (UCD1+ of the IVOA), description.
+DESCRIBED: dict[str, tuple[str, str]] = {
+    "temperature": ("phys.temperature", "dust temperature"),
+    "beta": ("spect.index", "emissivity index beta"),
+    "rho": (
+        "phys.absorption.opticalDepth;arith.ratio",
+        f"optical depth at {REFERENCE_FREQUENCY:g} GHz per reddening",
+    ),
+    "offset": ("instr.offset;phot.flux.density.sb", "offset of the emission"),
 }
 
 #: UCD of any other parameter: those of the priors of a hierarchy.
@@ -40,12 +44,17 @@ UCD_BANDS = (200, 400, 750, 1500, 3000)
 
 
 def free_parameters(fit: xr.Dataset) -> list[str]:
-    """Return the names of a fit's free parameters: those with a tying that is not ``fixed``."""
-    return [
+    """Return the names of a fit's free parameters: those with a tying that is not ``fixed``.
+
+    Those of the dust come first, in the order of `DESCRIBED`, whatever the order in the fit: a
+    store gives its variables back by the alphabet.
+    """
+    free = [
         str(name)
         for name, variable in fit.data_vars.items()
         if variable.attrs.get("tying", "fixed") != "fixed" and not str(name).endswith("_sd")
     ]
+    return [*filter(free.__contains__, DESCRIBED), *sorted(set(free).difference(DESCRIBED))]
 
 
 def fixed_parameters(fit: xr.Dataset) -> dict[str, float]:
@@ -92,8 +101,7 @@ def fitted_parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
     published = xr.Dataset(coords=fit.coords)
     for name in names:
         unit = fit[name].attrs.get("unit", "")
-        ucd = PARAMETER_UCD.get(name, OTHER_UCD)
-        title = fit[name].attrs.get("long_name", name)
+        ucd, title = describe(fit[name])
         for full_name, ucd_here, description in (
             (name, ucd, title),
             (f"{name}_sd", f"stat.error;{ucd}", f"standard deviation of {title}"),
@@ -152,6 +160,12 @@ def emission_blocks(
         maps = zip(EMISSION, (emission, predicted, emission - predicted), strict=True)
         bands = emission.shape[2]
         yield pixels.ravel(), {name: values.reshape(-1, bands) for name, values in maps}
+
+
+def describe(parameter: xr.DataArray) -> tuple[str, str]:
+    """Return the UCD and the description of a parameter of a fit."""
+    name = str(parameter.name)
+    return DESCRIBED.get(name, (OTHER_UCD, str(parameter.attrs.get("long_name", name))))
 
 
 def emission_ucd(name: str, frequency: float) -> str:

@@ -1,7 +1,6 @@
 """Maps of a fit as HEALPix FITS files: parameters, errors, reconstructed emission, residuals."""
 
 from contextlib import ExitStack
-from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,19 +22,15 @@ from pymcdust.products.provenance import provenance_cards
 from pymcdust.products.reconstruction import match
 from pymcdust.products.staging import staged
 
-
-class Coverage(StrEnum):
-    """Which pixels a map lists."""
-
-    FULL = "full"
-    PARTIAL = "partial"
+#: Which pixels a map may list: all of the sky, or those of the fitted superpixels.
+COVERAGES = ("full", "partial")
 
 
 def export_maps(
     fit: xr.Dataset,
     sky: xr.Dataset,
     folder: str | Path,
-    coverage: str = Coverage.FULL,
+    coverage: str = "full",
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a fit as HEALPix FITS files: NESTED, Galactic, of the full sky or of what was fitted.
@@ -75,14 +70,14 @@ def export_maps(
     ConfigurationError
         If `coverage` is unknown, or `folder` holds such files already and `overwrite` is false.
     """
-    if coverage not in list(Coverage):
-        raise ConfigurationError(unknown("coverage", coverage, Coverage))
+    if coverage not in COVERAGES:
+        raise ConfigurationError(unknown("coverage", coverage, COVERAGES))
     match(fit, sky)
     parameters = fitted_parameters(fit, sky)
     bands = [str(band) for band in sky["band"].values]
     names = ["parameters.fits", *(f"emission_{band}.fits" for band in bands)]
     folder = Path(folder)
-    partial = coverage == Coverage.PARTIAL
+    partial = coverage == "partial"
     with staged(folder, names, overwrite) as unfinished:
         _write_parameters(fit, parameters, unfinished / names[0], partial)
         _write_emission(fit, sky, [unfinished / name for name in names[1:]], partial)

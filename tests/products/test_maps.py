@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, ResultError
-from pymcdust.products import contents, healpix_table, reconstruction
+from pymcdust.products import contents, healpix_table, provenance, reconstruction
 from pymcdust.products.maps import export_maps
 from pymcdust.products.reconstruction import reconstruct
 
@@ -115,11 +115,13 @@ def test_emission_comes_back(fit, sky, tmp_path):
         np.testing.assert_allclose(read, expected.reshape(3, -1), rtol=1e-6, atol=1e-6)
 
 
-def test_blocks_write_the_same_bytes(fit, sky, tmp_path, monkeypatch):
-    whole = export_maps(fit, sky, tmp_path / "whole")
+@pytest.mark.parametrize("coverage", ["full", "partial"])
+def test_blocks_write_the_same_bytes(fit, sky, tmp_path, monkeypatch, coverage):
+    monkeypatch.setattr(provenance, "_now", lambda: "2026-01-01T00:00:00")
+    whole = export_maps(fit, sky, tmp_path / "whole", coverage)
     monkeypatch.setattr(reconstruction, "BLOCK_SIZE", 70)
     monkeypatch.setattr(healpix_table, "BLOCK_ROWS", 100)
-    blocks = export_maps(fit, sky, tmp_path / "blocks")
+    blocks = export_maps(fit, sky, tmp_path / "blocks", coverage)
     for one, other in zip(whole, blocks, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
