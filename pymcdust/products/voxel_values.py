@@ -78,16 +78,13 @@ class VoxelValues:
         missing = ~self.in_use[rows]
         variable, position = self._fit[name], rows
         if draws:
-            position = self._drawn[rows]
-            missing |= position[:, None] < 0
+            missing |= self._drawn[rows, None] < 0
             if name in self._draws:
-                variable = self._draws[name]
+                variable, position = self._draws[name], self._drawn[rows]
                 sizes |= {dim: variable.sizes[dim] for dim in ("chain", "draw")}
-            else:
-                position = rows
         here = variable.isel(superpixel=position, missing_dims="ignore").variable
         values = here.set_dims(sizes).transpose(*sizes).values
-        values = values.reshape(len(rows), self.n_voxel, -1).astype(float)
+        values = values.reshape(*missing.shape, sizes["chain"] * sizes["draw"]).astype(float)
         values[missing] = np.nan
         return values
 
