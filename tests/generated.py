@@ -21,14 +21,19 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.modeling.physical_models import BlackBody
 from astropy.wcs import WCS
+from generated_files import BAD_DATA, lambert_header, write_table
 
 BANDS = ("217", "353", "545", "857", "2998")
 BEAMS = {"217": 5.5, "353": 5.0, "545": 5.0, "857": 5.0, "2998": 6.1, "cmb": 10.0, "map": 3.44}
 K_CMB = {"217": 483.690, "353": 287.450, "545": 58.0356, "857": 2.2681}
-UNITS = {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"}
+UNITS = {
+    "PR2": {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"},
+    "PR4": dict.fromkeys(K_CMB, "K_CMB"),
+}
+ORDERING = {"PR2": "NESTED", "PR4": "RING"}
+IRIS_BEAM = 4.3
 NOISE = {"217": 0.02, "353": 0.05, "545": 0.1, "857": 0.1}  # MJy/sr per pixel of a band's map
 RHO, BETA = 1e-4, 1.6
-BAD_DATA = -1.6375e30
 ROWS = 2**16
 
 
@@ -67,6 +72,10 @@ class Archive:
         Give the reddening coarser pixels away from the plane, as Bayestar has.
     noise : bool
         Add noise to the bands, with the variance that the files tell.
+    release : str
+        Planck's: PR2; or PR4, whose maps are all in K_CMB and RING.
+    iris : bool
+        Give 100 um as IRIS does, a RING map, in the place of SFD's images.
     sfd_size : int
         Side of the images at 100 um.
     """
@@ -77,6 +86,8 @@ class Archive:
     n_samples: int = 5
     mixed: bool = True
     noise: bool = True
+    release: str = "PR2"
+    iris: bool = False
     sfd_size: int = 512
     seed: int = 0
     screens: tuple[Screen, ...] = field(default=SCREENS)
@@ -139,13 +150,20 @@ class Archive:
         """Distance of the slice at which a screen appears [kpc]."""
         return float(10 ** (self.modulus[self._slice(screen)] / 5 - 2))
 
+    def file(self, band: str) -> str:
+        """Name of a band's file, or of that of the CMB."""
+        if band == "cmb":
+            return f"COM_CMB_IQU-smica_{self.nside}_R2.02_full.fits"
+        if band == "2998":
+            return f"IRIS_{2 * self.nside}.fits" if self.iris else "SFD_i100_4096_{ngp,sgp}.fits"
+        name = {"PR2": "R2.02_full", "PR4": "R4.00_full"}[self.release]
+        return f"HFI_SkyMap_{band}_{2 * self.nside}_{name}.fits"
+
     def configuration(self, **grid: object) -> dict:
         """What `prepare` needs to know."""
         scale = self.scale
-        release = {band: {"release": "PR2"} for band in K_CMB}
-        files = {band: f"HFI_SkyMap_{band}_{2 * self.nside}_R2.02_full.fits" for band in K_CMB}
-        files["2998"] = "SFD_i100_4096_{ngp,sgp}.fits"
-        release["2998"] = {"release": "SFD"}
+        kinds = dict.fromkeys(K_CMB, self.release) | {"2998": "IRIS" if self.iris else "SFD"}
+        beams = BEAMS | ({"2998": IRIS_BEAM} if self.iris else {})
         return {
             "grid": {
                 "nside": self.nside,
@@ -162,14 +180,14 @@ class Archive:
             },
             "emission": {
                 band: {
-                    "file": str(self.folder / files[band]),
-                    "beam": BEAMS[band] * scale,
-                    **release[band],
+                    "file": str(self.folder / self.file(band)),
+                    "beam": beams[band] * scale,
+                    "release": kinds[band],
                 }
                 for band in BANDS
             },
             "cmb": {
-                "file": str(self.folder / f"COM_CMB_IQU-smica_{self.nside}_R2.02_full.fits"),
+                "file": str(self.folder / self.file("cmb")),
                 "beam": BEAMS["cmb"] * scale,
             },
             "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
@@ -182,13 +200,15 @@ class Archive:
         for band in K_CMB:
             self.write_planck(band)
         cmb = _nested(_smoothed(self.cmb_harmonics, BEAMS["cmb"] * self.scale), self.nside)
-        name = f"COM_CMB_IQU-smica_{self.nside}_R2.02_full.fits"
-        write_table(self.folder / name, {"I": cmb}, ["K_CMB"], self.nside)
-        self.write_sfd()
+        write_table(self.folder / self.file("cmb"), {"I": cmb}, ["K_CMB"], self.nside)
+        if self.iris:
+            self.write_iris()
+        else:
+            self.write_sfd()
         return self
 
     def write_planck(self, band: str) -> None:
-        """Write a frequency map as in Planck's release of 2015."""
+        """Write a frequency map as in Planck's releases of 2015 or 2020."""
         nside, beam = 2 * self.nside, BEAMS[band] * self.scale
         harmonics = self.emission_harmonics(band) + K_CMB[band] * self.cmb_harmonics
         values = _nested(_smoothed(harmonics, beam), nside)
@@ -197,17 +217,26 @@ class Archive:
         variance = NOISE[band] ** 2 * 100 / hits
         if self.noise:
             values += rng.standard_normal(len(values)) * np.sqrt(variance)
-        unit, factor = UNITS[band], 1.0 if UNITS[band] == "MJy/sr" else K_CMB[band]
+        unit = UNITS[self.release][band]
+        factor = 1.0 if unit == "MJy/sr" else K_CMB[band]
         values /= factor
         variance /= factor**2
         values[rng.integers(0, len(values), len(values) // 500_000 + 1)] = BAD_DATA
         write_table(
-            self.folder / f"HFI_SkyMap_{band}_{nside}_R2.02_full.fits",
+            self.folder / self.file(band),
             {"I_STOKES": values, "HITS": hits, "II_COV": variance},
             [unit, "", f"{unit}^2"],
             nside,
+            ORDERING[self.release],
             FREQ=band,
         )
+
+    def write_iris(self) -> None:
+        """Write a map at 100 um."""
+        nside = 2 * self.nside
+        values = _smoothed(self.emission_harmonics("2998"), IRIS_BEAM * self.scale)
+        columns = {"I_STOKES": _nested(values, nside)}
+        write_table(self.folder / self.file("2998"), columns, ["MJy/sr"], nside, "RING")
 
     def write_sfd(self) -> None:
         """Write the pair of images at 100 um."""
@@ -304,55 +333,6 @@ def modified_blackbody(frequency: float, temperature: float) -> float:
     """Emission of a magnitude of reddening [MJy/sr], by astropy's black body."""
     intensity = BlackBody(temperature * u.K)(frequency * u.GHz).to_value(u.MJy / u.sr)
     return RHO * (frequency / 353) ** BETA * intensity
-
-
-def lambert_header(size: int, sign: int) -> fits.Header:
-    """Header of an image of one hemisphere, as those of SFD."""
-    step = np.rad2deg(np.sqrt(2)) * 2 / size
-    header = fits.Header()
-    header.update(
-        {
-            "CTYPE1": "GLON-ZEA",
-            "CTYPE2": "GLAT-ZEA",
-            "CRVAL1": 90.0,
-            "CRVAL2": 90.0 * sign,
-            "CRPIX1": size / 2 + 0.5,
-            "CRPIX2": size / 2 + 0.5,
-            "CD1_1": -step,
-            "CD1_2": 0.0,
-            "CD2_1": 0.0,
-            "CD2_2": sign * step,
-            "LONPOLE": 180.0,
-            "BUNIT": "MJy/sr",
-        }
-    )
-    return header
-
-
-def write_table(path: Path, columns: dict, units: list[str], nside: int, **keywords: str) -> None:
-    """Write columns as a HEALPix table, block by block of rows."""
-    kinds = {"f": ("E", ">f4"), "i": ("J", ">i4")}
-    formats = [kinds[values.dtype.kind] for values in columns.values()]
-    dtype = np.dtype([(n, f[1]) for n, f in zip(columns, formats, strict=True)])
-    header = fits.Header()
-    header.update({"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": dtype.itemsize})
-    header.update({"NAXIS2": 12 * nside**2, "PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(columns)})
-    for i, (name, unit, kind) in enumerate(zip(columns, units, formats, strict=True), start=1):
-        header.update({f"TTYPE{i}": name, f"TFORM{i}": kind[0], f"TUNIT{i}": unit})
-    header.update({"EXTNAME": "FREQ-MAP", "PIXTYPE": "HEALPIX", "COORDSYS": "GALACTIC"})
-    header.update({"ORDERING": "NESTED", "NSIDE": nside, "FIRSTPIX": 0})
-    header.update({"LASTPIX": 12 * nside**2 - 1, "INDXSCHM": "IMPLICIT", "BAD_DATA": BAD_DATA})
-    header.update(keywords)
-    with path.open("wb") as file:
-        file.write(fits.PrimaryHDU().header.tostring().encode())
-        file.write(header.tostring().encode())
-        for start in range(0, 12 * nside**2, 2**20):
-            stop = min(start + 2**20, 12 * nside**2)
-            rows = np.empty(stop - start, dtype=dtype)
-            for name, values in columns.items():
-                rows[name] = values[start:stop]
-            file.write(rows.tobytes())
-        file.write(bytes(-file.tell() % 2880))
 
 
 def synthesise(harmonics: np.ndarray, nside: int) -> np.ndarray:

@@ -23,6 +23,14 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The same sky as later releases give it: all in K_CMB and RING, and so is 100 um."""
+    folder = tmp_path_factory.mktemp("other")
+    settings = {"mixed": False, "noise": False, "release": "PR4", "iris": True}
+    return Archive(folder, nside=64, **settings).write()
+
+
+@pytest.fixture(scope="module")
 def sky(archive):
     return prepare_sky(archive.configuration())
 
@@ -101,6 +109,22 @@ def test_prepared_emission_is_the_truth(archive, sky):
         assert np.std(found - expected) < 5e-3 * expected.std()
 
 
+def test_other_releases_become_the_same_emission(archive, other, sky):
+    values, header = healpy.read_map(other.folder / other.file("857"), nest=True, h=True)
+    assert dict(header)["ORDERING"] == "RING"
+    seen = values > -1e20
+    expected = (archive.emission("857", BEAMS["857"], 128) / K_CMB["857"])[seen]
+    assert np.std(values[seen] - expected) < 1e-3 * expected.std()
+    found = prepare_sky(other.configuration())
+    np.testing.assert_array_equal(found.superpixel, sky.superpixel)
+    valid = sky.valid.values & found.valid.values
+    np.testing.assert_allclose(
+        found.emission.values[valid][:, :4], sky.emission.values[valid][:, :4], rtol=1e-4, atol=1e-4
+    )
+    expected = on_sky(sky, archive.emission("2998", 10.0, 64))[valid]
+    assert np.std(found.emission.values[valid][:, 4] - expected) < 1e-3 * expected.std()
+
+
 def test_column_goes_with_emission(sky):
     assert sky.correlation.median() > 0.9
     assert (sky.condition >= 1).all()
@@ -117,8 +141,8 @@ def test_noise_has_the_variance_that_the_files_tell(tmp_path):
         prepare_sky(configuration)
 
 
-def test_samples_scatter_around_the_median(archive, tmp_path):
-    configuration = archive.configuration()
+def test_samples_scatter_around_the_median(other):
+    configuration = other.configuration()
     configuration["reddening"]["samples"] = 5
     sky = prepare_sky(configuration)
     thick = sky.reddening.median(("superpixel", "pixel")).argmax("voxel").item()
