@@ -81,6 +81,10 @@ def flat_coordinates(coords: SkyCoord) -> Coordinates:
     # Coordinates without a distance have a dimensionless one, of 1.
     if point.distance.unit.is_equivalent(u.kpc):
         distance = np.ravel(point.distance.to_value(u.kpc))
+        if galactic is not coords:
+            # Rotated, a negative distance is a positive one on the other side of the sky.
+            negative = np.ravel(coords.spherical.distance < 0)
+            distance = np.where(negative, np.nan, distance) if negative.any() else distance
     return Coordinates(
         np.ravel(point.lon.to_value(u.deg)), np.ravel(point.lat.to_value(u.deg)), distance
     )

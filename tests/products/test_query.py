@@ -3,11 +3,12 @@ import healpy as hp
 import numpy as np
 import pytest
 from astropy.coordinates import (
+    ICRS,
     Distance,
+    Galactic,
     Galactocentric,
     SkyCoord,
     SkyOffsetFrame,
-    SphericalRepresentation,
 )
 from dustmaps.map_base import coord2healpix
 from hypothesis import given, settings
@@ -215,13 +216,17 @@ def test_nothing_outside(fit, sky):
     assert np.isnan(query.query_gal(*away, quantity="reddening", cumulative=True)).all()
 
 
-def test_negative_distances_of_a_frame(fit, sky):
-    lon, lat = hp.pix2ang(NSIDE, 100, nest=True, lonlat=True)
-    d = Distance(-1.0, u.kpc, allow_negative=True)
-    point = SphericalRepresentation(lon * u.deg, lat * u.deg, d)
-    coords = SkyCoord(point, frame="galactic")
-    assert coords.distance < 0
-    assert np.isnan(DustTemperatureQuery(fit, sky)(coords))
+@pytest.mark.parametrize("frame", [Galactic, ICRS])
+def test_negative_distances_of_a_frame(fit, sky, frame):
+    # A rotation would make it a positive one, on the other side of the sky.
+    lon, lat = hp.pix2ang(NSIDE, [100, 100], nest=True, lonlat=True)
+    there = SkyCoord(lon * u.deg, lat * u.deg, frame="galactic").transform_to(frame).spherical
+    d = Distance([-1.0, 1.0] * u.kpc, allow_negative=True)
+    lon, lat = there.lon, there.lat
+    opposite = frame([lon[0] + 180 * u.deg, lon[1]], [-lat[0], lat[1]], d)
+    for point in (frame(lon, lat, d), opposite):
+        found = DustTemperatureQuery(fit, sky)(SkyCoord(point))
+        assert list(np.isnan(found)) == [True, False]
 
 
 def test_pixels_are_those_of_dustmaps(make_sky, make_fit):
