@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.judge.report_words import number, significant
-from pymcdust.physics.emission import emissivity
-from pymcdust.sky.quality import TYPICAL_BETA, TYPICAL_TEMPERATURE, colour_factors, fit_emission
+from pymcdust.sky.colours import TYPICAL_TEMPERATURE, colour_factors, typical_emissivity
+from pymcdust.sky.quality import fit_emission
 from pymcdust.sky.smoothing import pixels_per_beam
 
 #: Condition numbers from which voxels are hard, and all but impossible, to tell apart.
@@ -103,7 +103,7 @@ def is_off(band: str, factor: float) -> bool:
 
 def emissivity_of(slope: float) -> float:
     """Return rho [1/mag] of typical dust with a slope of 353 GHz on the column [MJy/sr/mag]."""
-    return slope / float(emissivity(353.0, TYPICAL_TEMPERATURE, TYPICAL_BETA, 1.0))
+    return slope / float(typical_emissivity(np.array(353.0)))
 
 
 def equal_pairs(summary: xr.Dataset) -> list[tuple[str, str, float]]:

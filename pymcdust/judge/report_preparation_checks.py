@@ -20,12 +20,8 @@ from pymcdust.judge.report_preparation_alarms import (
     typical_sigma,
 )
 from pymcdust.judge.report_words import number, power_of_ten, significant, unit_of
-from pymcdust.physics.emission import emissivity
-from pymcdust.sky.quality import (
-    TYPICAL_BETA,
-    TYPICAL_TEMPERATURE,
-    fit_emission,
-)
+from pymcdust.sky.colours import TYPICAL_BETA, TYPICAL_TEMPERATURE, typical_emissivity
+from pymcdust.sky.quality import fit_emission
 
 
 def follows(sky: xr.Dataset, summary: xr.Dataset) -> Section:
@@ -235,7 +231,7 @@ def _by_latitude(summary: xr.Dataset) -> str:
 
 
 def _typical_colours(sky: xr.Dataset) -> np.ndarray:
-    dust = emissivity(sky["frequency"].values, TYPICAL_TEMPERATURE, TYPICAL_BETA, 1.0)
+    dust = typical_emissivity(sky["frequency"].values)
     return dust / dust[list(sky["band"].values).index("353")]
 
 

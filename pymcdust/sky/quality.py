@@ -7,7 +7,6 @@ import xarray as xr
 
 from pymcdust.errors import SkyError
 from pymcdust.physics.bands import BANDS
-from pymcdust.physics.emission import emissivity
 from pymcdust.sky.validation import UNSEEN_BELOW, superpixel_blocks
 
 #: Of the pixels of a sky no more than these are looked at for quantiles [pixels].
@@ -15,10 +14,6 @@ MOST_PIXELS = 100_000
 
 #: The quantiles that are told of them.
 QUANTILES = (0.05, 0.16, 0.5, 0.84, 0.95)
-
-#: Typical dust, that colours are compared with (Zelko et al. 2022, Sec. 3.1.1) [K].
-TYPICAL_TEMPERATURE = 18.1
-TYPICAL_BETA = 1.6
 
 #: The dimensions after ``superpixel`` of what `summarise_sky` finds in each superpixel.
 _DIMS: dict[str, tuple[str, ...]] = {
@@ -231,37 +226,6 @@ def fit_emission(summary: xr.Dataset) -> xr.Dataset:
             "correlation": covariance / size.where(size > 0),
         }
     )
-
-
-def colour_factors(emission: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Tell by which factor the emission of each band is off that of typical dust.
-
-    Parameters
-    ----------
-    emission : (band,) array [MJy/sr]
-        What bands have in common with dust: medians, or slopes.
-    frequency : (band,) array [GHz]
-        Their frequencies.
-
-    Returns
-    -------
-    (band,) array
-        The emission over a modified blackbody of `TYPICAL_TEMPERATURE` and `TYPICAL_BETA`, divided
-        by the median of that over the bands, so that one wrong band stands alone. NaN where the
-        emission is not positive.
-
-    Examples
-    --------
-    A map in K_CMB that was taken for one in MJy/sr:
-
-    >>> frequency = np.array([217.0, 353.0, 545.0, 857.0, 2998.0])
-    >>> dust = emissivity(frequency, 18.1, 1.6, 1e-4)
-    >>> colour_factors(dust / [1, 287.45, 1, 1, 1], frequency).round(4)
-    array([1.    , 0.0035, 1.    , 1.    , 1.    ])
-    """
-    ratio = emission / emissivity(frequency, TYPICAL_TEMPERATURE, TYPICAL_BETA, 1.0)
-    ratio = np.where(ratio > 0, ratio, np.nan)
-    return ratio / np.nanmedian(ratio) if np.isfinite(ratio).any() else ratio
 
 
 class _Pixels:

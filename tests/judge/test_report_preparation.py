@@ -260,6 +260,13 @@ def test_good_skies_raise_no_alarm(plain):
         {"temperature": 18.0, "beta": 1.6, "rho": 1e-4}, nside=32, superpixel_nside=4
     )
     assert titles(noisy) == []
+    # Nor has noise alone a colour, or a slope.
+    noise = plain.copy(deep=True)
+    noise["sigma"] *= 100
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        noise["emission"][:] = noise.sigma.values * rng.standard_normal(noise.emission.shape)
+        assert titles(noise) == []
 
 
 @pytest.mark.parametrize(
@@ -346,7 +353,11 @@ def test_pixels_within_a_beam_are_correlated(plain, write):
     assert any("Neighbouring pixels" in title for title in titles(thinned))
     thinned["masked"].loc[{"reason": "thinned"}] = 3
     assert not any("Neighbouring pixels" in title for title in titles(thinned))
-    assert "after thinning to one pixel per beam" in write(thinned)
+    text = write(thinned)
+    assert "after thinning to one pixel per beam" in text
+    # It takes most pixels, but nothing is lost by it.
+    thinned["masked"].loc[{"reason": "thinned"}] = 60
+    assert "The main reasons: unreliable distances" in write(thinned)
 
 
 def test_provenance(write):
