@@ -1,6 +1,8 @@
 """Projections of the sky for figures: the whole of it, or a patch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import healpy as hp
@@ -10,18 +12,24 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from pymcdust.errors import ConfigurationError
+
 #: Fill of the sky where there are no data.
 NO_DATA_COLOUR = "0.88"
 
 #: Image points along the longer side of a panel.
 RESOLUTION = 800
 
-#: Largest share of the sky, and largest radius [deg], that is drawn as a patch.
+#: Largest share of the sky, and largest radius [deg], that is drawn as a patch unasked.
 PATCH_COVERAGE = 0.05
-PATCH_RADIUS = 60.0
+PATCH_RADIUS = 40.0
+
+#: Largest radius of a patch [deg]: lengths at its edge are four times those in its middle.
+LARGEST_RADIUS = 60.0
 
 _GRATICULE: dict[str, Any] = {"color": "0.35", "linewidth": 0.35, "alpha": 0.55}
 _LABEL: dict[str, Any] = {"color": "0.25", "fontsize": 6}
+_HALO = withStroke(linewidth=1.2, foreground="white", alpha=0.8)
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,8 @@ class Mollweide:
         angle = np.interp(np.sin(np.radians(latitude)), sines, table)
         return -_wrap(longitude) / 90 * np.cos(angle), np.sin(angle)
 
-    def decorate(self, axes: Axes) -> Patch:
-        """Draw the outline, the graticule and its labels; return the outline."""
+    def decorate(self, axes: Axes, *, labels: bool = True) -> Patch:
+        """Draw the outline, the graticule and, if asked, its labels; return the outline."""
         latitudes = np.linspace(-90, 90, 181)
         for longitude in range(-120, 180, 60):
             axes.plot(*self.forward(np.full(181, longitude), latitudes), **_GRATICULE)
@@ -67,14 +75,18 @@ class Mollweide:
             # A hair inside of +-180 degrees, which are one and the same direction.
             longitudes = np.linspace(-179.999, 179.999, 181)
             axes.plot(*self.forward(longitudes, np.full(181, latitude)), **_GRATICULE)
-            if latitude:
-                x, y = self.forward(179.999, latitude)
-                axes.text(1.02 * x - 0.03, y, f"{latitude}°", ha="right", va="center", **_LABEL)
-        for longitude in range(-120, 180, 60):
+            if latitude and labels:
+                place = self.forward(179.999, latitude)
+                # Outwards, so that the label does not touch the outline.
+                x, y = np.multiply(place, (0.25, 1.0)) / np.hypot(0.25 * place[0], place[1])
+                align = "center" if abs(latitude) < 45 else "bottom" if latitude > 0 else "top"
+                text = _degrees(latitude)
+                offset = {"xytext": (2.5 * x, 1.5 * y), "textcoords": "offset points"}
+                axes.annotate(text, place, **offset, ha="right", va=align, **_LABEL)
+        for longitude in range(-120, 180, 60) if labels else ():
             x, y = self.forward(longitude, 0)
-            halo = withStroke(linewidth=1.2, foreground="white", alpha=0.8)
-            text = f"{longitude % 360}°"
-            axes.text(x, y - 0.03, text, ha="center", va="top", path_effects=[halo], **_LABEL)
+            text = _degrees(longitude % 360)
+            axes.text(x, y - 0.03, text, ha="center", va="top", path_effects=[_HALO], **_LABEL)
         outline = Ellipse((0, 0), 4, 2, facecolor="none", edgecolor="0.2", linewidth=0.7)
         axes.set(xlim=(-2.03, 2.03), ylim=(-1.03, 1.03))
         axes.axis("off")
@@ -82,8 +94,8 @@ class Mollweide:
 
 
 @dataclass(frozen=True)
-class Zoom:
-    """A patch of the sky: zenithal equal-area, so that a voxel keeps its size across the patch.
+class Gnomonic:
+    """A patch of the sky, seen from its middle: great circles are straight lines.
 
     Parameters
     ----------
@@ -109,31 +121,23 @@ class Zoom:
         Returns
         -------
         longitude, latitude : (y, x) array
-            Galactic direction [deg], from bottom to top; NaN outside of the sky.
+            Galactic direction [deg], from bottom to top.
         """
         x, y = np.radians(_image_grid(self.extent, self.aspect))
-        squared = x**2 + y**2
-        on_sky = squared <= 4
-        squared = np.where(on_sky, squared, 0.0)
-        # On the unit sphere: x to the left, y up, z towards the centre of the patch.
-        z = 1 - squared / 2
-        scale = np.sqrt(1 - squared / 4)
-        vectors = np.stack([z, -x * scale, y * scale], axis=-1) @ self._rotation()
+        # On the plane that touches the sphere in the centre: x to the right, y up.
+        vectors = np.stack([np.ones_like(x), -x, y], axis=-1) @ self._rotation()
         longitude, latitude = hp.vec2ang(vectors.reshape(-1, 3), lonlat=True)
-        return tuple(
-            np.where(on_sky, value.reshape(x.shape), np.nan) for value in (longitude, latitude)
-        )
+        return longitude.reshape(x.shape), latitude.reshape(x.shape)
 
     def forward(self, longitude: Any, latitude: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return where Galactic directions [deg] lie in the image."""
+        """Return where Galactic directions [deg] lie in the image; NaN behind the observer."""
         vectors = hp.ang2vec(longitude, latitude, lonlat=True) @ self._rotation().T
         z, left, up = np.moveaxis(vectors, -1, 0)
-        # The antipode has no place; it lies far outside of any patch.
-        scale = np.degrees(np.sqrt(2 / np.maximum(1 + z, 1e-9)))
+        scale = np.degrees(1 / np.where(z > 1e-6, z, np.nan))
         return -left * scale, up * scale
 
-    def decorate(self, axes: Axes) -> Patch:
-        """Draw the outline, the graticule and its labels; return the outline."""
+    def decorate(self, axes: Axes, *, labels: bool = True) -> Patch:
+        """Draw the outline, the graticule and, if asked, its labels; return the outline."""
         left, right, bottom, top = self.extent
         longitudes, latitudes = self.directions()
         offsets = _wrap(longitudes - self.longitude)
@@ -145,21 +149,27 @@ class Zoom:
             x, y = self.forward(eastward, np.full(eastward.size, latitude))
             axes.plot(x, y, **_GRATICULE)
             height = None if polar else _crossing(x, y, left, bottom, top)
-            if height is not None:
+            if labels and height is not None:
                 place = (left - 0.015 * (right - left), height)
-                axes.text(*place, f"{latitude:g}°", ha="right", va="center", **_LABEL)
+                axes.text(*place, _degrees(latitude), ha="right", va="center", **_LABEL)
+            # Circles around a pole may miss the edges: they are labelled on the middle meridian.
+            middle = self.forward(self.longitude, latitude)[1]
+            if labels and polar and bottom < middle < top and abs(latitude) < 90:
+                text = _degrees(latitude)
+                axes.text(0, middle, text, ha="center", va="center", path_effects=[_HALO], **_LABEL)
         step = 30.0 if polar else _round_step(np.ptp(offsets) / 5)
         for longitude in _round_values(self.longitude + offsets, step):
             x, y = self.forward(np.full(upward.size, longitude), upward)
             axes.plot(x, y, **_GRATICULE)
             side = _crossing(y, x, bottom, left, right)
-            if side is not None:
+            if labels and side is not None:
                 place = (side, bottom - 0.015 * (top - bottom))
-                axes.text(*place, f"{longitude % 360:g}°", ha="center", va="top", **_LABEL)
+                axes.text(*place, _degrees(longitude % 360), ha="center", va="top", **_LABEL)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("$l$", labelpad=11, **_LABEL)
-        axes.set_ylabel("$b$", labelpad=18, **_LABEL)
+        if labels:
+            axes.set_xlabel("$l$", labelpad=9, **_LABEL)
+            axes.set_ylabel("$b$", labelpad=18, **_LABEL)
         size = (right - left, top - bottom)
         return Rectangle((left, bottom), *size, facecolor="none", edgecolor="0.2", linewidth=1.0)
 
@@ -181,7 +191,48 @@ class Zoom:
         )
 
 
-Projection = Mollweide | Zoom
+Projection = Mollweide | Gnomonic
+
+
+def zoom_on(center: tuple[float, float], radius: float) -> Gnomonic:
+    """Return the square patch around a direction.
+
+    Parameters
+    ----------
+    center : tuple of float
+        Galactic longitude and latitude [deg].
+    radius : float
+        From the centre to the middle of each side [deg].
+
+    Returns
+    -------
+    Gnomonic
+        The projection.
+
+    Raises
+    ------
+    ConfigurationError
+        If the centre is no direction, or the radius not between 0 and `LARGEST_RADIUS`.
+
+    Examples
+    --------
+    >>> zoom_on((353.0, 17.0), radius=10.0).longitude  # rho Ophiuchi
+    353.0
+    """
+    given = np.asarray(center, dtype=float)
+    if given.shape != (2,) or not np.isfinite(given).all() or abs(given[1]) > 90:
+        raise ConfigurationError(
+            f"center is {center}; allowed is a Galactic longitude and a latitude between -90 and "
+            "90 [deg]"
+        )
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise ConfigurationError(
+            f"radius is {radius}; allowed is more than 0 and up to {LARGEST_RADIUS:g} [deg]; the "
+            "whole sky is drawn without center and radius"
+        )
+    half = float(np.degrees(np.tan(np.radians(radius))))
+    longitude, latitude = given.tolist()
+    return Gnomonic(longitude % 360, latitude, (-half, half, -half, half))
 
 
 def choose_projection(superpixel: np.ndarray, superpixel_nside: int) -> Projection:
@@ -196,8 +247,8 @@ def choose_projection(superpixel: np.ndarray, superpixel_nside: int) -> Projecti
 
     Returns
     -------
-    Mollweide or Zoom
-        A zoom if they cover less than `PATCH_COVERAGE` of the sky and lie within `PATCH_RADIUS`
+    Mollweide or Gnomonic
+        A patch if they cover less than `PATCH_COVERAGE` of the sky and lie within `PATCH_RADIUS`
         of their centre.
 
     Examples
@@ -216,11 +267,11 @@ def choose_projection(superpixel: np.ndarray, superpixel_nside: int) -> Projecti
     if (corners @ centre).min() <= np.cos(np.radians(PATCH_RADIUS)) * np.linalg.norm(centre):
         return Mollweide()
     longitude, latitude = (float(angle[0]) for angle in hp.vec2ang(centre, lonlat=True))
-    zoom = Zoom(longitude, latitude, (-1.0, 1.0, -1.0, 1.0))
-    x, y = zoom.forward(*hp.vec2ang(corners, lonlat=True))
+    patch = Gnomonic(longitude, latitude, (-1.0, 1.0, -1.0, 1.0))
+    x, y = patch.forward(*hp.vec2ang(corners, lonlat=True))
     margin = 0.06 * max(np.ptp(x), np.ptp(y))
     extent = (x.min() - margin, x.max() + margin, y.min() - margin, y.max() + margin)
-    return Zoom(longitude, latitude, tuple(float(edge) for edge in extent))
+    return Gnomonic(longitude, latitude, tuple(float(edge) for edge in extent))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +280,7 @@ class SkyImage:
 
     Parameters
     ----------
-    projection : Mollweide or Zoom
+    projection : Mollweide or Gnomonic
         The projection of the images.
     superpixel : (superpixel,) array of int
         NESTED indices of the superpixels that have values.
@@ -240,10 +291,40 @@ class SkyImage:
     projection: Projection
     superpixel: np.ndarray
     superpixel_nside: int
-    _directions: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _places: dict[int, tuple[np.ndarray, np.ndarray]] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_directions", self.projection.directions())
+    @cached_property
+    def on_sky(self) -> np.ndarray:
+        """Where the image shows the sky, (y, x) array of bool."""
+        return np.isfinite(self._directions[0])
+
+    def place(self, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which superpixel, and which of its pixels, each image point shows.
+
+        Parameters
+        ----------
+        pixels : int
+            Number of pixels of each superpixel.
+
+        Returns
+        -------
+        row, pixel : (y, x) array of int
+            Position among the superpixels, -1 where there is none; NESTED position in it.
+        """
+        if pixels not in self._places:
+            nside = self.superpixel_nside * round(pixels**0.5)
+            longitude, latitude = self._directions
+            pixel = np.full(longitude.shape, -1)
+            there = longitude[self.on_sky], latitude[self.on_sky]
+            pixel[self.on_sky] = hp.ang2pix(nside, *there, nest=True, lonlat=True)
+            # The last is the place of what lies beside the sky.
+            rows = np.full(hp.nside2npix(self.superpixel_nside) + 1, -1)
+            rows[self.superpixel] = np.arange(len(self.superpixel))
+            superpixel = np.where(pixel >= 0, pixel // pixels, -1)
+            self._places[pixels] = rows[superpixel], pixel % pixels
+        return self._places[pixels]
 
     def sample(self, values: np.ndarray) -> np.ndarray:
         """Return the image of a map.
@@ -258,18 +339,34 @@ class SkyImage:
         (y, x) array
             The value at each point of the image, from bottom to top; NaN where there is none.
         """
-        values = np.asarray(values, dtype=float).reshape(len(self.superpixel), -1)
-        pixels = values.shape[1]
-        nside = self.superpixel_nside * round(pixels**0.5)
-        longitude, latitude = self._directions
-        on_sky = np.isfinite(longitude)
-        pixel = hp.ang2pix(nside, longitude[on_sky], latitude[on_sky], nest=True, lonlat=True)
-        place = np.full(hp.nside2npix(self.superpixel_nside), -1)
-        place[self.superpixel] = np.arange(len(self.superpixel))
-        row = place[pixel // pixels]
-        image = np.full(longitude.shape, np.nan)
-        image[on_sky] = np.where(row >= 0, values[row, pixel % pixels], np.nan)
-        return image
+        values = np.asarray(values, dtype=float).reshape(len(self.superpixel), -1, 1)
+        return self.collect([(slice(0, len(values)), values)])[0]
+
+    def collect(self, blocks: Iterable[tuple[slice, np.ndarray]]) -> np.ndarray:
+        """Return the images of maps that come in blocks, so that they need not fit into memory.
+
+        Parameters
+        ----------
+        blocks : iterable of (slice, array)
+            Positions of superpixels, and the values (superpixel, pixel, map) there.
+
+        Returns
+        -------
+        (map, y, x) array
+            The values at each point of the images, as `sample` returns them.
+        """
+        images = np.empty((0, *self.on_sky.shape))
+        for part, values in blocks:
+            if not len(images):
+                images = np.full((values.shape[2], *self.on_sky.shape), np.nan)
+            row, pixel = self.place(values.shape[1])
+            here = (row >= part.start) & (row < part.stop)
+            images[:, here] = values[row[here] - part.start, pixel[here]].T
+        return images
+
+    @cached_property
+    def _directions(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.projection.directions()
 
     def draw(self, axes: Axes, image: np.ndarray, **options: Any) -> AxesImage:
         """Draw an image, of numbers or of colours, where the projection puts it."""
@@ -283,9 +380,9 @@ class SkyImage:
         )
 
 
-def frame(axes: Axes, projection: Projection) -> None:
+def frame(axes: Axes, projection: Projection, *, labels: bool = True) -> None:
     """Draw a projection's frame, and clip the images of the axes to it."""
-    outline = projection.decorate(axes)
+    outline = projection.decorate(axes, labels=labels)
     axes.add_patch(outline)
     for image in axes.images:
         image.set_clip_path(outline)
@@ -299,6 +396,10 @@ def _image_grid(extent: tuple[float, ...], aspect: float) -> tuple[np.ndarray, n
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
     y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
     return np.meshgrid(x, y)
+
+
+def _degrees(angle: float) -> str:
+    return f"{angle:g}°".replace("-", "−")  # noqa: RUF001  as colour bars write it
 
 
 def _wrap(longitude: Any) -> Any:
@@ -323,7 +424,9 @@ def _crossing(
     across: np.ndarray, along: np.ndarray, edge: float, low: float, high: float
 ) -> float | None:
     """Return where a line first crosses the edge of a frame; None where it misses the edge."""
-    for place in np.flatnonzero(np.diff(np.sign(across - edge))):
+    crossed = np.diff(np.sign(across - edge))
+    # Behind the observer a line has no place, and its difference is NaN.
+    for place in np.flatnonzero(np.isfinite(crossed) & (crossed != 0)):
         weight = (edge - across[place]) / (across[place + 1] - across[place])
         crossing = float(along[place] + weight * (along[place + 1] - along[place]))
         if low < crossing < high:
