@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 import healpy as hp
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import (
+    BaseCoordinateFrame,
+    Galactic,
+    SkyCoord,
+    SphericalRepresentation,
+)
 
 from pymcdust.errors import ConfigurationError
 
@@ -16,6 +21,9 @@ BLOCK_POINTS = 2**16
 #: A distance that is beyond an edge by less is on it [relative]: conversions of units and frames
 #: round, and what is on an edge in kpc is to be on it in pc.
 ON_EDGE = 1e-12
+
+#: A distance that stands for 0 where one is needed that has a direction [kpc].
+NEXT_TO_NOTHING = 1e-15
 
 
 class Coordinates(NamedTuple):
@@ -75,19 +83,29 @@ def flat_coordinates(coords: SkyCoord) -> Coordinates:
             f"coords is of type {type(coords).__name__}; allowed is an "
             "astropy.coordinates.SkyCoord; for numbers there are query_gal and query_equ"
         )
-    galactic = coords if coords.frame.name == "galactic" else coords.transform_to("galactic")
-    point = galactic.spherical
-    distance = None
+    point = coords.frame.spherical
     # Coordinates without a distance have a dimensionless one, of 1.
-    if point.distance.unit.is_equivalent(u.kpc):
-        distance = np.ravel(point.distance.to_value(u.kpc))
-        if galactic is not coords:
-            # Rotated, a negative distance is a positive one on the other side of the sky.
-            negative = np.ravel(coords.spherical.distance < 0)
-            distance = np.where(negative, np.nan, distance) if negative.any() else distance
-    return Coordinates(
-        np.ravel(point.lon.to_value(u.deg)), np.ravel(point.lat.to_value(u.deg)), distance
-    )
+    has_distance = point.distance.unit.is_equivalent(u.kpc)
+    if coords.frame.name != "galactic":
+        point = _turned(coords.frame, has_distance)
+    distance = np.ravel(point.distance.to_value(u.kpc)) if has_distance else None
+    longitude, latitude = (np.ravel(angle.to_value(u.deg)) for angle in (point.lon, point.lat))
+    return Coordinates(longitude, latitude, distance)
+
+
+def _turned(frame: BaseCoordinateFrame, has_distance: bool) -> SphericalRepresentation:
+    """Return the points of a frame as those of the Galactic one."""
+    point = frame.spherical
+    lost = ~(point.distance > 0)
+    if not (has_distance and lost.any()):
+        return frame.transform_to(Galactic()).spherical
+    # Frames are turned by vectors, whose direction a distance of 0 or NaN would lose, and a
+    # negative one turn round.
+    near = np.where(lost, NEXT_TO_NOTHING * u.kpc, point.distance)
+    place = SphericalRepresentation(point.lon, point.lat, near)
+    turned = frame.realize_frame(place).transform_to(Galactic()).spherical
+    distance = np.where(point.distance >= 0, turned.distance, np.nan * u.kpc)
+    return SphericalRepresentation(turned.lon, turned.lat, distance)
 
 
 class Locator:

@@ -229,6 +229,30 @@ def test_negative_distances_of_a_frame(fit, sky, frame):
         assert list(np.isnan(found)) == [True, False]
 
 
+@pytest.mark.parametrize("frame", ["icrs", "fk4", "fk5"])
+def test_direction_survives_a_distance_of_nothing(fit, sky, frame):
+    lon, lat = hp.pix2ang(NSIDE, np.full(4, 100), nest=True, lonlat=True)
+    there = SkyCoord(lon * u.deg, lat * u.deg, frame="galactic").transform_to(frame)
+    query = DustTemperatureQuery(fit, sky)
+    d = [0, np.nan, -1, 0.5]
+    found, flags = query.query_equ(there.ra, there.dec, d, frame=frame, return_flags=True)
+    along = fit["temperature"].sel(superpixel=100)
+    np.testing.assert_allclose(found, [along[0], np.nan, np.nan, along[1]], rtol=1e-7)
+    assert flags["in_footprint"].all()
+    one = query.query_equ(there.ra[0], there.dec[0], 0.0, frame=frame)
+    assert one == np.float32(along[0])
+
+
+def test_the_galactic_centre_is_a_place_of_its_own_frame(make_sky, make_fit):
+    sky = make_sky(np.arange(12 * NSIDE**2), edges=(0, 5, 20))
+    fit = make_fit(sky)
+    centre = SkyCoord(x=0 * u.kpc, y=0 * u.kpc, z=0 * u.kpc, frame=Galactocentric())
+    seen = centre.galactic
+    superpixel = hp.ang2pix(NSIDE, seen.l.deg, seen.b.deg, nest=True, lonlat=True)
+    expected = np.float32(fit["temperature"].sel(superpixel=superpixel)[1])
+    assert DustTemperatureQuery(fit, sky)(centre) == expected
+
+
 def test_pixels_are_those_of_dustmaps(make_sky, make_fit):
     everywhere = np.arange(12 * NSIDE**2)
     sky = make_sky(everywhere, edges=(0, 1))
