@@ -9,6 +9,13 @@ from pymcdust.errors import SkyError
 from pymcdust.physics.bands import BANDS
 from pymcdust.sky.validation import UNSEEN_BELOW, superpixel_blocks
 
+#: A voxel with less dust than this, in units of the thickest one of its superpixel, has none: what
+#: single precision and smoothing leave behind is no pattern.
+NO_DUST = 1e-6
+
+#: Least over largest singular value, below which two patterns are one.
+SAME_PATTERN = 1e-7
+
 #: Of the pixels of a sky no more than these are looked at for quantiles [pixels].
 MOST_PIXELS = 100_000
 
@@ -78,8 +85,11 @@ def singular_values(reddening: np.ndarray, valid: np.ndarray) -> np.ndarray:
         raise SkyError(f"reddening of shape {reddening.shape} and valid of shape {valid.shape}")
     columns = np.where(valid[..., np.newaxis], reddening, 0).astype(float)
     norm = np.linalg.norm(columns, axis=1, keepdims=True)
-    np.divide(columns, norm, out=columns, where=norm > 0)
+    dusty = norm > NO_DUST * norm.max(axis=2, keepdims=True)
+    columns = np.divide(columns, norm, out=np.zeros_like(columns), where=dusty)
     values = np.linalg.svd(columns, compute_uv=False)
+    # Patterns that differ by the rounding of single precision are one.
+    values[values < SAME_PATTERN * values[:, :1]] = 0
     missing = reddening.shape[2] - values.shape[1]
     return np.pad(values, [(0, 0), (0, missing)])
 

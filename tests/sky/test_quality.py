@@ -246,3 +246,13 @@ def test_a_constant_column_correlates_with_nothing():
     valid = np.ones((1, 20), dtype=bool)
     assert np.isnan(column_correlation(column, emission, valid)[0])
     assert np.isnan(column_correlation(column + emission[..., None], np.ones((1, 20)), valid)[0])
+
+
+def test_rounding_is_no_pattern():
+    rng = np.random.default_rng(1)
+    reddening = rng.exponential(size=(1, 50, 3))
+    reddening[..., 2] *= 1e-8
+    values = singular_values(reddening, np.ones((1, 50), dtype=bool))[0]
+    assert values[2] == 0
+    reddening[..., 2] *= 1e4
+    assert singular_values(reddening, np.ones((1, 50), dtype=bool))[0, 2] > 0.1
