@@ -54,6 +54,8 @@ class DustTemperatureQuery:
         NESTED indices of the superpixels of the fit.
     superpixel_nside : int
         Their HEALPix resolution.
+    reddening_unit : str
+        The unit of the reddening, as the sky names it.
     flag_bits : dict of str to int
         The bits of ``flag`` by their meanings.
 
@@ -91,6 +93,7 @@ class DustTemperatureQuery:
         self.superpixel_nside = int(fit.attrs["superpixel_nside"])
         self._locator = Locator(self.superpixel, self.superpixel_nside, self._values.edges)
         self.distance_edge = u.Quantity(fit["distance_edge"].values, u.kpc)
+        self.reddening_unit = str(sky.attrs.get("reddening_unit", ""))
         self.flag_bits = _flag_bits(fit)
         every = np.arange(self._values.n_row)
         self._tables = {
