@@ -685,31 +685,59 @@ def test_file_cut_short_is_named(planted, tmp_path, name):
         prepare_sky(planted.configuration())
 
 
-@pytest.mark.realsky
-def test_real_sky(realsky):
+def real_configuration(realsky):
     emission = {
         band: {"file": realsky / f"HFI_SkyMap_{band}_0064_full.fits", "release": "PR2"}
         for band in K_CMB
     }
     emission["2998"] = {"file": realsky / "SFD_i100_0064.fits"}
-    sky = prepare_sky(
-        {
-            "grid": {
-                "nside": 64,
-                "superpixel_nside": 8,
-                "beam": "matched",
-                "min_coverage": 1.0,
-            },
-            "reddening": {
-                "map": "bayestar2019",
-                "file": realsky / "bayestar2019_nside64.h5",
-                "slices": [15, 96, 10],
-            },
-            "emission": emission,
-            "cmb": {"file": realsky / "COM_CMB_IQU-smica_0064_full.fits"},
-            "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
-        }
+    return {
+        "grid": {"nside": 64, "superpixel_nside": 8, "beam": "matched", "min_coverage": 1.0},
+        "reddening": {
+            "map": "bayestar2019",
+            "file": realsky / "bayestar2019_nside64.h5",
+            "slices": [15, 96, 10],
+        },
+        "emission": emission,
+        "cmb": {"file": realsky / "COM_CMB_IQU-smica_0064_full.fits"},
+        "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
+    }
+
+
+@pytest.mark.realsky
+def test_voxels_of_the_real_sky(realsky):
+    """One voxel at high latitude, two towards Cepheus; elsewhere as many as the dust can tell."""
+    configuration = real_configuration(realsky)
+    configuration["cuts"] = {
+        "one_voxel_above": 60.0,
+        "direction": ["cepheus"],
+        "merge": {"min_reddening": 0.005, "max_condition": 30.0},
+    }
+    sky = prepare_sky(configuration)
+    latitude = np.abs(healpy.pix2ang(8, sky.superpixel.values, nest=True, lonlat=True)[1])
+    assert (latitude > 60).sum() > 50
+    assert (sky.n_voxel.values[latitude > 60] == 1).all()
+    cepheus = healpy.ang2pix(8, 98.4375, 8.3855, nest=True, lonlat=True)
+    assert sky.n_voxel.sel(superpixel=cepheus) == 2
+    assert sky.cut_reason.sel(superpixel=cepheus) == CutReason.DIRECTION
+    np.testing.assert_allclose(
+        sky.distance_edge.sel(superpixel=cepheus)[:3], [0, 0.841, 3.758], atol=5e-4
     )
+    merged = sky.n_voxel.values > 1
+    merged &= (sky.cut_reason != CutReason.DIRECTION).values
+    assert (sky.condition.values[merged] <= 30).all()
+    plain = prepare_sky(real_configuration(realsky))
+    assert (plain.n_voxel == 9).all()
+    # What is merged is moved, not lost.
+    kept = (sky.cut_reason != CutReason.DIRECTION).values
+    np.testing.assert_allclose(
+        sky.reddening.sum("voxel")[kept], plain.reddening.sum("voxel")[kept], atol=1e-5
+    )
+
+
+@pytest.mark.realsky
+def test_real_sky(realsky):
+    sky = prepare_sky(real_configuration(realsky))
     # 547 superpixels lie wholly in the footprint; 198 of these have 5 < |b| < 30.
     assert sky.attrs["superpixels_kept"] == sky.sizes["superpixel"] == 547
     latitude = healpy.pix2ang(8, sky["superpixel"].values, nest=True, lonlat=True)[1]
