@@ -8,7 +8,8 @@ from rich.markup import escape
 
 from pymcdust.commands.inference import fit, models, sample
 from pymcdust.commands.judgement import compare, info, report, sensitivity
-from pymcdust.commands.products import demo, export, plot
+from pymcdust.commands.plot import app as plot
+from pymcdust.commands.products import demo, export
 from pymcdust.commands.sky import download, prepare, simulate
 from pymcdust.errors import PymcdustError
 
@@ -32,12 +33,12 @@ COMMANDS = (
     sensitivity,
     report,
     export,
-    plot,
     info,
 )
 
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(plot, name="plot")
 
 
 def main() -> None:

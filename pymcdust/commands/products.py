@@ -1,4 +1,4 @@
-"""Commands that make what people take away: maps, figures, the demonstration."""
+"""Commands that make what people take away: maps, and the demonstration."""
 
 from enum import StrEnum
 from functools import partial
@@ -24,14 +24,6 @@ class MapCoverage(StrEnum):
 
     FULL = "full"
     PARTIAL = "partial"
-
-
-class FigureFormat(StrEnum):
-    """Formats that figures can be written in."""
-
-    PNG = "png"
-    PDF = "pdf"
-    SVG = "svg"
 
 
 def demo(
@@ -84,19 +76,3 @@ def export(
         with working(f"writing {chosen}"):
             paths = exports[chosen](fitted, observed, out, overwrite=overwrite)
         made(f"{len(paths)} files ({chosen})", out, f"each opens with {opening[chosen]}")
-
-
-def plot(
-    fit: FitPath,
-    sky: SkyPath,
-    out: Annotated[Path, typer.Option(help="folder for the figures")],
-    format: Annotated[FigureFormat, typer.Option(help="format of the figures")] = FigureFormat.PNG,
-) -> None:
-    """Draw reddening, temperature, rho, beta, and how well the emission is reconstructed."""
-    from pymcdust import open_sky
-    from pymcdust.products.plots import save_plots
-    from pymcdust.sky.store import open_store
-
-    with working("drawing"):
-        paths = save_plots(open_store(fit), open_sky(sky), out, [str(format)])
-    made(f"{len(paths)} figures", out, ", ".join(path.name for path in paths))

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ResultError, listing, unknown
+from pymcdust.products.reliability import voxels_in_use
 
 #: The parameters as they are thought of.
 ORDER: tuple[str, ...] = ("temperature", "beta", "rho", "offset")
@@ -209,9 +210,11 @@ def _numbers(values: np.ndarray) -> str:
 def _columns(
     tree: xr.DataTree, superpixel: int | None, names: Sequence[str]
 ) -> Iterator[tuple[Quantity, np.ndarray]]:
-    """Yield the draws of every quantity of a superpixel."""
+    """Yield the draws of every quantity of a superpixel, but for those of padding."""
     draws = tree["posterior"].dataset
     edges = _at(tree["constant_data"]["distance_edge"], superpixel).values
+    in_use = voxels_in_use(xr.Dataset({"distance_edge": ("voxel_edge", edges)})).values
+    padding = {("voxel", voxel) for voxel in np.flatnonzero(~in_use).tolist()}
     for name in names:
         if name not in draws:  # another posterior has it
             continue
@@ -225,11 +228,14 @@ def _columns(
         dims = variable.dims[2:]
         labels = [_labels(variable, dim) for dim in dims]
         for where in np.ndindex(values.shape[1:]):
-            index = tuple(label[i] for label, i in zip(labels, where, strict=True))
-            words = [_words(*pair, edges) for pair in zip(dims, index, strict=True)]
+            index = tuple(
+                (dim, label[i]) for dim, label, i in zip(dims, labels, where, strict=True)
+            )
+            if not padding.isdisjoint(index):
+                continue
+            words = [_words(*pair, edges) for pair in index]
             unit = variable.attrs.get("unit", "")
-            quantity = Quantity(name, tuple(zip(dims, index, strict=True)), ", ".join(words), unit)
-            yield quantity, values[:, *where]
+            yield Quantity(name, index, ", ".join(words), unit), values[:, *where]
 
 
 def _at(variable: xr.DataArray, superpixel: int | None) -> xr.DataArray:

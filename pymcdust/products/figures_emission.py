@@ -13,7 +13,7 @@ from pymcdust.products.panels import PAGE_HEIGHT, PAGE_WIDTH, in_view, new_figur
 from pymcdust.products.projection import SkyImage
 from pymcdust.products.reconstruction import observed, reconstruction_blocks, require
 from pymcdust.products.reliability import chi2_per_datum
-from pymcdust.products.scales import Scale, is_wide, sequential, symmetric
+from pymcdust.products.scales import Scale, is_wide, noisy, reaches_zero, sequential, symmetric
 
 #: Colours of the emission, and of what is left of it: red where more was observed.
 EMISSION_COLOURS, RESIDUAL_COLOURS = "inferno", "RdBu_r"
@@ -57,12 +57,11 @@ def plot_emission(
     width = min((PAGE_WIDTH - 1.8) / 3, (PAGE_HEIGHT - 0.5) / (bands + 1) / aspect)
     figure = new_figure(3 * width + 1.8, (bands + 1) * (width * aspect + 0.08) + 0.4)
     grid = figure.add_gridspec(bands + 1, 3)
-    # All bands or none, so that they compare.
-    logarithmic = any(is_wide(image) for image in seen.observed)
+    scales = _brightness(seen.observed, seen.sigma)
     painter = Painter(seen.sky_image, 3 * bands + 1)
     for row, frequency in enumerate(sky["frequency"].values):
         axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
-        brightness = sequential(seen.observed[row], EMISSION_COLOURS, logarithmic)
+        brightness = scales[row]
         remainder = symmetric(seen.residual[row], RESIDUAL_COLOURS)
         painter.paint(axes[0], seen.observed[row], brightness)
         painter.paint(axes[1], seen.reconstructed[row], brightness, seen.failed)
@@ -174,7 +173,7 @@ def plot_zoom(
     observation, model = seen.observed[chosen], seen.reconstructed[chosen]
     figure, (panels,) = panel_groups([3], seen.sky_image)
     painter = Painter(seen.sky_image, len(panels))
-    brightness = sequential(observation, EMISSION_COLOURS, is_wide(observation))
+    (brightness,) = _brightness(observation[None], seen.sigma[chosen][None])
     remainder = symmetric(seen.residual[chosen], RESIDUAL_COLOURS)
     painter.paint(panels[0], observation, brightness)
     painter.paint(panels[1], model, brightness, seen.failed)
@@ -232,6 +231,19 @@ def _blocks(fit: xr.Dataset, sky: xr.Dataset) -> Iterator[tuple[slice, np.ndarra
         # Where there are no data, there may be no noise either.
         sigma = np.where(sigma > 0, sigma, np.nan)
         yield part, np.concatenate([observation, model, sigma], axis=2)
+
+
+def _brightness(observation: np.ndarray, sigma: np.ndarray) -> list[Scale]:
+    """Return a scale for each image (band, y, x) of the emission, all of one kind to compare."""
+    if not any(is_wide(image) for image in observation):
+        return [sequential(image, EMISSION_COLOURS, logarithmic=False) for image in observation]
+    if not any(reaches_zero(image) for image in observation):
+        return [sequential(image, EMISSION_COLOURS, logarithmic=True) for image in observation]
+    noise = [np.median(image[image > 0]) if (image > 0).any() else 1.0 for image in sigma]
+    return [
+        noisy(image, EMISSION_COLOURS, width)
+        for image, width in zip(observation, noise, strict=True)
+    ]
 
 
 def _chi2_scale(seen: _Seen) -> Scale:

@@ -13,7 +13,6 @@ from pymcdust.products.projection import NO_DATA_COLOUR, SkyImage
 from pymcdust.products.reliability import PRIOR_DOMINATED
 from pymcdust.products.scales import Scale
 
-
 #: Labels in more panels than this are clutter.
 MOST_LABELLED = 9
 

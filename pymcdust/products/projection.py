@@ -10,15 +10,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Ellipse, Patch, Rectangle
-from matplotlib.patheffects import withStroke
 
 from pymcdust.errors import ConfigurationError
+from pymcdust.products.graticule import (
+    HALO,
+    LABEL,
+    LINE,
+    crossing,
+    degrees,
+    round_step,
+    round_values,
+    wrap,
+)
 
-#: Fill of the sky where there are no data.
 NO_DATA_COLOUR = "0.88"
 
-#: Image points along the longer side of a panel.
-RESOLUTION = 800
+RESOLUTION = 800  # image points along the longer side of a panel
 
 #: Largest share of the sky, and largest radius [deg], that is drawn as a patch unasked.
 PATCH_COVERAGE = 0.05
@@ -26,10 +33,6 @@ PATCH_RADIUS = 40.0
 
 #: Largest radius of a patch [deg]: lengths at its edge are four times those in its middle.
 LARGEST_RADIUS = 60.0
-
-_GRATICULE: dict[str, Any] = {"color": "0.35", "linewidth": 0.35, "alpha": 0.55}
-_LABEL: dict[str, Any] = {"color": "0.25", "fontsize": 6}
-_HALO = withStroke(linewidth=1.2, foreground="white", alpha=0.8)
 
 
 @dataclass(frozen=True)
@@ -64,29 +67,28 @@ class Mollweide:
         table = np.pi / 2 * np.sin(np.linspace(-np.pi / 2, np.pi / 2, 20_001))
         sines = (2 * table + np.sin(2 * table)) / np.pi
         angle = np.interp(np.sin(np.radians(latitude)), sines, table)
-        return -_wrap(longitude) / 90 * np.cos(angle), np.sin(angle)
+        return -wrap(longitude) / 90 * np.cos(angle), np.sin(angle)
 
     def decorate(self, axes: Axes, *, labels: bool = True) -> Patch:
         """Draw the outline, the graticule and, if asked, its labels; return the outline."""
         latitudes = np.linspace(-90, 90, 181)
         for longitude in range(-120, 180, 60):
-            axes.plot(*self.forward(np.full(181, longitude), latitudes), **_GRATICULE)
+            axes.plot(*self.forward(np.full(181, longitude), latitudes), **LINE)
         for latitude in range(-60, 90, 30):
             # A hair inside of +-180 degrees, which are one and the same direction.
             longitudes = np.linspace(-179.999, 179.999, 181)
-            axes.plot(*self.forward(longitudes, np.full(181, latitude)), **_GRATICULE)
+            axes.plot(*self.forward(longitudes, np.full(181, latitude)), **LINE)
             if latitude and labels:
                 place = self.forward(179.999, latitude)
                 # Outwards, so that the label does not touch the outline.
                 x, y = np.multiply(place, (0.25, 1.0)) / np.hypot(0.25 * place[0], place[1])
                 align = "center" if abs(latitude) < 45 else "bottom" if latitude > 0 else "top"
-                text = _degrees(latitude)
-                offset = {"xytext": (2.5 * x, 1.5 * y), "textcoords": "offset points"}
-                axes.annotate(text, place, **offset, ha="right", va=align, **_LABEL)
+                style = {"ha": "right", "va": align, "textcoords": "offset points", **LABEL}
+                axes.annotate(degrees(latitude), place, xytext=(2.5 * x, 1.5 * y), **style)
         for longitude in range(-120, 180, 60) if labels else ():
             x, y = self.forward(longitude, 0)
-            text = _degrees(longitude % 360)
-            axes.text(x, y - 0.03, text, ha="center", va="top", path_effects=[_HALO], **_LABEL)
+            style = {"ha": "center", "va": "top", "path_effects": [HALO], **LABEL}
+            axes.text(x, y - 0.03, degrees(longitude % 360), **style)
         outline = Ellipse((0, 0), 4, 2, facecolor="none", edgecolor="0.2", linewidth=0.7)
         axes.set(xlim=(-2.03, 2.03), ylim=(-1.03, 1.03))
         axes.axis("off")
@@ -140,37 +142,37 @@ class Gnomonic:
         """Draw the outline, the graticule and, if asked, its labels; return the outline."""
         left, right, bottom, top = self.extent
         longitudes, latitudes = self.directions()
-        offsets = _wrap(longitudes - self.longitude)
+        offsets = wrap(longitudes - self.longitude)
         # A patch around a pole holds all longitudes: its meridians are drawn every 30 degrees.
         polar = np.ptp(offsets) > 180
         eastward = self.longitude + np.linspace(offsets.min() - 1, offsets.max() + 1, 2001)
         upward = np.clip(np.linspace(latitudes.min() - 1, latitudes.max() + 1, 2001), -90, 90)
-        for latitude in _round_values(latitudes, _round_step(np.ptp(latitudes) / 5)):
+        for latitude in round_values(latitudes, round_step(np.ptp(latitudes) / 5)):
             x, y = self.forward(eastward, np.full(eastward.size, latitude))
-            axes.plot(x, y, **_GRATICULE)
-            height = None if polar else _crossing(x, y, left, bottom, top)
+            axes.plot(x, y, **LINE)
+            height = None if polar else crossing(x, y, left, bottom, top)
             if labels and height is not None:
                 place = (left - 0.015 * (right - left), height)
-                axes.text(*place, _degrees(latitude), ha="right", va="center", **_LABEL)
+                axes.text(*place, degrees(latitude), ha="right", va="center", **LABEL)
             # Circles around a pole may miss the edges: they are labelled on the middle meridian.
-            middle = self.forward(self.longitude, latitude)[1]
-            if labels and polar and bottom < middle < top and abs(latitude) < 90:
-                text = _degrees(latitude)
-                axes.text(0, middle, text, ha="center", va="center", path_effects=[_HALO], **_LABEL)
-        step = 30.0 if polar else _round_step(np.ptp(offsets) / 5)
-        for longitude in _round_values(self.longitude + offsets, step):
+            place = self.forward(self.longitude, latitude)
+            if labels and polar and bottom < place[1] < top and abs(latitude) < 90:
+                style = {"ha": "center", "va": "center", "path_effects": [HALO], **LABEL}
+                axes.text(*place, degrees(latitude), **style)
+        step = 30.0 if polar else round_step(np.ptp(offsets) / 5)
+        for longitude in round_values(self.longitude + offsets, step):
             x, y = self.forward(np.full(upward.size, longitude), upward)
-            axes.plot(x, y, **_GRATICULE)
-            side = _crossing(y, x, bottom, left, right)
+            axes.plot(x, y, **LINE)
+            side = crossing(y, x, bottom, left, right)
             if labels and side is not None:
                 place = (side, bottom - 0.015 * (top - bottom))
-                axes.text(*place, _degrees(longitude % 360), ha="center", va="top", **_LABEL)
+                axes.text(*place, degrees(longitude % 360), ha="center", va="top", **LABEL)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if labels:
-            axes.set_xlabel("$l$", labelpad=9, **_LABEL)
-            axes.set_ylabel("$b$", labelpad=18, **_LABEL)
-        size = (right - left, top - bottom)
+            axes.set_xlabel("$l$", labelpad=9, **LABEL)
+            axes.set_ylabel("" if polar else "$b$", labelpad=18, **LABEL)
+        size = right - left, top - bottom
         return Rectangle((left, bottom), *size, facecolor="none", edgecolor="0.2", linewidth=1.0)
 
     def _rotation(self) -> np.ndarray:
@@ -396,39 +398,3 @@ def _image_grid(extent: tuple[float, ...], aspect: float) -> tuple[np.ndarray, n
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
     y = bottom + (np.arange(rows) + 0.5) * (top - bottom) / rows
     return np.meshgrid(x, y)
-
-
-def _degrees(angle: float) -> str:
-    return f"{angle:g}°".replace("-", "−")  # noqa: RUF001  as colour bars write it
-
-
-def _wrap(longitude: Any) -> Any:
-    """Return longitudes [deg] between -180 and 180."""
-    return (np.asarray(longitude) + 180) % 360 - 180
-
-
-def _round_step(span: float) -> float:
-    """Return the round number of degrees nearest above `span`."""
-    power = 10 ** np.floor(np.log10(span))
-    return float(min(step for step in (1, 2, 5, 10) if step * power >= span) * power)
-
-
-def _round_values(values: np.ndarray, step: float) -> np.ndarray:
-    """Return the multiples of `step` between the least and the greatest of `values`."""
-    multiples = np.arange(np.ceil(values.min() / step), np.floor(values.max() / step) + 1)
-    # Rounded, because 3 * 0.1 is not 0.3 to all digits.
-    return np.round(multiples * step, 10) + 0.0  # lest there be a -0
-
-
-def _crossing(
-    across: np.ndarray, along: np.ndarray, edge: float, low: float, high: float
-) -> float | None:
-    """Return where a line first crosses the edge of a frame; None where it misses the edge."""
-    crossed = np.diff(np.sign(across - edge))
-    # Behind the observer a line has no place, and its difference is NaN.
-    for place in np.flatnonzero(np.isfinite(crossed) & (crossed != 0)):
-        weight = (edge - across[place]) / (across[place + 1] - across[place])
-        crossing = float(along[place] + weight * (along[place + 1] - along[place]))
-        if low < crossing < high:
-            return crossing
-    return None

@@ -7,9 +7,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import AsinhNorm, Colormap, LogNorm, Normalize
 from matplotlib.figure import FigureBase
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+)
 
 from pymcdust.products.projection import NO_DATA_COLOUR
 
@@ -70,10 +76,16 @@ class Scale:
             decades = np.log10(self.norm.vmax / self.norm.vmin)
             ticks = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 3 else (1,)
             axis.set_major_locator(MaxNLocator(5) if decades < 0.5 else LogLocator(subs=ticks))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter(FuncFormatter(_plain))
+            axis.set_minor_locator(NullLocator())
+        elif isinstance(self.norm, AsinhNorm):
+            axis.set_major_locator(FixedLocator(_asinh_ticks(self.norm)))
+            axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_locator(NullLocator())
         else:
-            axis.set_major_locator(MaxNLocator(5 if vertical else 6))
+            # Below one column there is less room.
+            columns = {panel.get_subplotspec().colspan.start for panel in axes}
+            axis.set_major_locator(MaxNLocator(5 if vertical else 6 if len(columns) > 1 else 4))
         return bar
 
 
@@ -115,6 +127,30 @@ def sequential(
     return Scale(_with_grey(colours), norm, _extend(values, norm))
 
 
+def noisy(values: np.ndarray, colours: str, noise: float) -> Scale:
+    """Return a scale for positive values with noise, which may be negative.
+
+    A logarithm would show every negative value as a hole.
+
+    Parameters
+    ----------
+    values : array
+        What will be shown; NaN is left out.
+    colours : str
+        Name of a colour map.
+    noise : float
+        Standard deviation of the noise: the scale is linear below, logarithmic far above.
+
+    Returns
+    -------
+    Scale
+        The inverse hyperbolic sine between `PERCENTILES` of the values.
+    """
+    low, high = _limits(values)
+    norm = AsinhNorm(noise, low, high if high > low else low + noise)
+    return Scale(_with_grey(colours), norm, _extend(values, norm))
+
+
 def symmetric(values: np.ndarray, colours: str) -> Scale:
     """Return a scale with zero in its middle.
 
@@ -135,6 +171,11 @@ def symmetric(values: np.ndarray, colours: str) -> Scale:
     return Scale(_with_grey(colours), norm, _extend(values, norm))
 
 
+def reaches_zero(values: np.ndarray) -> bool:
+    """Return whether a scale between `PERCENTILES` of the values would hold zero or less."""
+    return _limits(values)[0] <= 0
+
+
 def _finite(values: np.ndarray) -> np.ndarray:
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
@@ -144,6 +185,25 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(_finite(values), PERCENTILES)
     return float(low), float(high)
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+def _asinh_ticks(norm: AsinhNorm) -> list[float]:
+    """Return round values, no two of them closer than a seventh of the scale."""
+    low, high = norm.vmin, norm.vmax
+    first = 10 ** np.floor(np.log10(norm.linear_width))
+    count = max(1, int(np.ceil(np.log10(max(high, -low) / first))) + 1)
+    steps = np.outer(first * 10.0 ** np.arange(count), [1, 2, 5]).ravel()
+    ticks = [0.0] if low <= 0 <= high else []
+    # From the far end, whose values are what the map is about.
+    for tick in [*steps[::-1], *-steps[::-1]]:
+        near = [abs(float(norm(tick)) - float(norm(other))) for other in ticks]
+        if low <= tick <= high and min(near, default=1) > 1 / 7:
+            ticks.append(float(tick))
+    return sorted(ticks)
 
 
 def _extend(values: np.ndarray, norm: Normalize) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import healpy as hp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -10,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pymcdust.errors import ResultError
 from pymcdust.products.panels import new_figure
+from pymcdust.products.reliability import voxels_in_use
 
 #: Colours of the cuts, in turn, and of what lies between them (Okabe & Ito).
 CUT_COLOURS = ("#CC79A7", "#009E73", "#56B4E9", "#E69F00")
@@ -59,7 +61,10 @@ def plot_sightline(
     >>> figure = plot_sightline(sky, cuts=[0, 0.3, 3])
     """
     row, number = _row(sky, superpixel)
-    reddening = sky["reddening"].isel(superpixel=row).transpose("voxel", "pixel").values
+    in_use = voxels_in_use(sky)
+    used = np.flatnonzero(in_use.isel(superpixel=row, missing_dims="ignore").values)
+    here = sky["reddening"].isel(superpixel=row, voxel=used)
+    reddening = here.transpose("voxel", "pixel").values
     valid = np.isfinite(reddening).all(axis=0)
     if "valid" in sky:
         here = sky["valid"].isel(superpixel=row)
@@ -67,7 +72,7 @@ def plot_sightline(
     if not valid.any():
         raise ResultError(f"superpixel {number} of the sky has no valid pixel to show")
     edge = sky["distance_edge"]
-    edge = (edge.isel(superpixel=row) if "superpixel" in edge.dims else edge).values
+    edge = edge.isel(superpixel=row, missing_dims="ignore").values[: len(used) + 1]
     shown = reddening[:, valid]
     low, high = np.quantile(shown, [0.16, 0.84], axis=1)
     mean = shown.mean(axis=1)
@@ -90,13 +95,16 @@ def plot_sightline(
             distance * 1.03, 0.97 * top, name, va="top", fontsize=8, color="#A34700", clip_on=True
         )
     unit = sky.attrs.get("reddening_unit", "E(B-V)")
+    nside = int(sky.attrs["superpixel_nside"])
+    longitude, latitude = hp.pix2ang(nside, number, nest=True, lonlat=True)
+    place = f"Nside {nside}, $l$ = {longitude:.2f}°, $b$ = {latitude:.2f}°".replace("-", "−")
     axes.set(
         xscale="log",
         xlim=(start, edge[-1]),
         ylim=(min(0.0, low.min()), top),
         xlabel="distance [kpc]",
-        ylabel="E(B-V) of each voxel [mag" + ("]" if unit == "E(B-V)" else f", {unit}]"),
-        title=f"superpixel {number} (Nside {sky.attrs['superpixel_nside']}), {len(mean)} voxels",
+        ylabel="$E(B-V)$ of each voxel [mag" + ("]" if unit == "E(B-V)" else f", {unit}]"),
+        title=f"superpixel {number} ({place}), {len(mean)} voxel{'s' * (len(mean) > 1)}",
     )
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
         text.set_fontsize(9)
