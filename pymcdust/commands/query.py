@@ -21,11 +21,11 @@ def query(
     sky: SkyPath,
     at: Annotated[
         list[str] | None,
-        typer.Option(metavar="L,B", help="Galactic longitude and latitude [deg], once for each"),
+        typer.Option(metavar="L,B", help="Galactic longitude and latitude in degrees"),
     ] = None,
     distance: Annotated[
         list[float] | None,
-        typer.Option(metavar="KPC", help="distances [kpc], once for each; by default all voxels"),
+        typer.Option(metavar="KPC", help="distances; by default all voxels"),
     ] = None,
     quantity: Annotated[
         str, typer.Option(help="temperature, beta, rho, reddening or emission")
@@ -34,8 +34,10 @@ def query(
         str,
         typer.Option(help="map, from the fit; mean, median, std, percentile, of the posterior"),
     ] = "map",
-    pct: Annotated[list[float] | None, typer.Option(help="percentiles, once for each")] = None,
-    frequency: Annotated[float | None, typer.Option(help="of the emission [GHz]")] = None,
+    pct: Annotated[
+        list[float] | None, typer.Option(metavar="PERCENT", help="percentiles of that mode")
+    ] = None,
+    frequency: Annotated[float | None, typer.Option(metavar="GHZ", help="of the emission")] = None,
     cumulative: Annotated[
         bool, typer.Option("--cumulative", help="reddening and emission from the observer on")
     ] = False,

@@ -5,8 +5,8 @@ import xarray as xr
 
 from pymcdust.errors import ResultError, listing
 from pymcdust.physics.emission import emissivity
-from pymcdust.products.plots import prior_dominated
 from pymcdust.products.reconstruction import BLOCK_SIZE, match
+from pymcdust.products.reliability import is_fixed, prior_dominated, voxels_in_use
 
 #: Parameters of the spectrum of a voxel.
 SPECTRUM: tuple[str, ...] = ("temperature", "beta", "rho")
@@ -41,11 +41,9 @@ class VoxelValues:
         self._fit, self._sky = fit, sky
         self.superpixel = fit["superpixel"].values
         self.n_row, self.n_voxel = len(self.superpixel), sky.sizes["voxel"]
-        in_use = np.full(self.n_row, self.n_voxel)
-        if "n_voxel" in sky:
-            in_use = sky["n_voxel"].values[self._position]
+        in_use = voxels_in_use(sky).isel(superpixel=self._position, missing_dims="ignore")
         #: (superpixel, voxel) array of bool: false for padding.
-        self.in_use = np.arange(self.n_voxel) < in_use[:, None]
+        self.in_use = np.broadcast_to(in_use.values, (self.n_row, self.n_voxel))
         #: (1 or superpixel, voxel_edge) array [kpc]; one row where all sightlines are cut alike.
         self.edges = np.atleast_2d(fit["distance_edge"].values.astype(float))
         self._draws: xr.Dataset | None = None
@@ -139,7 +137,7 @@ class VoxelValues:
     def prior_dominated(self, name: str) -> np.ndarray:
         """Tell where a parameter of the fit tells the prior, (superpixel, voxel) array of bool.
 
-        See `pymcdust.products.plots.prior_dominated`.
+        See `pymcdust.products.reliability.prior_dominated`.
         """
         shape = {"superpixel": self.n_row, "voxel": self.n_voxel}
         where = prior_dominated(self._fit, name).variable.set_dims(shape).transpose(*shape)
@@ -158,7 +156,7 @@ def _checked_draws(posterior: xr.DataTree, fit: xr.Dataset) -> tuple[xr.Dataset,
     if not all(draws.sizes.get(dim) for dim in ("chain", "draw")):
         raise ResultError(f"the posterior has no draws; its dimensions are {dict(draws.sizes)}")
     for name in SPECTRUM:
-        fixed = fit[name].attrs.get("tying") == "fixed"
+        fixed = is_fixed(fit[name])
         if fixed == (name in draws):
             has, others = ("draws", "fixed") if fixed else ("no draws", "free")
             raise ResultError(

@@ -65,16 +65,8 @@ def random_result(superpixel_nside: int, edges: np.ndarray) -> tuple[xr.Dataset,
         {
             "temperature": (("superpixel", "voxel"), rng.uniform(15, 22, shape), per_voxel),
             "temperature_sd": (("superpixel", "voxel"), rng.uniform(0, 9, shape)),
-            "beta": (
-                "superpixel",
-                rng.uniform(1.4, 1.8, n_superpixel),
-                {"tying": "per_superpixel"},
-            ),
-            "rho": (
-                "superpixel",
-                rng.uniform(5e-5, 2e-4, n_superpixel),
-                {"tying": "per_superpixel"},
-            ),
+            "beta": ("superpixel", rng.uniform(1.4, 1.8, n_superpixel), shared),
+            "rho": ("superpixel", rng.uniform(5e-5, 2e-4, n_superpixel), shared),
             "offset": ((), 0.0, {"tying": "fixed"}),
             "converged": ("superpixel", np.ones(n_superpixel, dtype=bool)),
             "flag": ("superpixel", np.zeros(n_superpixel, dtype=np.uint8)),
