@@ -54,6 +54,9 @@ class Fit {
     return -1;
   }
 
+  /** Tell whether an estimate is of a fit that stopped short; a posterior needs no maximum. */
+  failed(estimate, row) { return estimate === "fit" && !this.arrays.converged(row); }
+
   cumulative(row, voxel) {
     let sum = 0;
     for (let k = 0; k <= voxel; k++) sum += this.arrays.reddening(row, k);
@@ -163,9 +166,11 @@ function quantities(fit, estimate) {
 /** Write a number with as many digits as its error leaves meaning to. */
 function format(value, error = NaN) {
   if (!Number.isFinite(value)) return "–";
-  const size = Number.isFinite(error) && error > 0 ? error : Math.abs(value) / 100;
+  // Two digits of an error that begins with 1 or 2, one of others; without error three digits.
+  const size = Number.isFinite(error) && error > 0 ? error / 2.95 : Math.abs(value) / 100;
   if (size === 0) return "0";
-  const digits = Math.max(0, Math.min(8, 1 - Math.floor(Math.log10(size))));
+  if (size < 1e-6) return value.toExponential(1).replaceAll("-", "−");
+  const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(size))));
   return value.toFixed(digits).replace("-", "−");
 }
 

@@ -8,7 +8,7 @@ const stops = distanceStops();
 
 /** What the page shows; `row` is the chosen superpixel's place in the fit. */
 const state = {
-  quantity: "temperature", estimate: Object.keys(fit.estimates)[0], distance: stops[0],
+  quantity: "temperature", estimate: Object.keys(fit.estimates)[0], distance: clearestStop(),
   row: 0, grey: true, range: home(fit), reach: defaultReach(),
 };
 let list = quantities(fit, state.estimate);
@@ -31,12 +31,25 @@ function distanceStops() {
   return Array.from({ length: 121 }, (_, k) => start * (end / start) ** (k / 120));
 }
 
-/** Return how far the view of space reaches at first: as far as nine of ten dusty voxels. */
+/** Return how far the view of space reaches at first: as far as half of the dusty voxels. */
 function defaultReach() {
   const distances = dustiest(fit, { estimate: "fit" }, Infinity).shown
     .map((point) => point.distance).sort((one, other) => one - other);
-  const most = distances[Math.floor(0.9 * (distances.length - 1))] || 0;
+  const most = distances[Math.floor(distances.length / 2)] || 0;
   return reaches(fit).find((reach) => reach >= most);
+}
+
+/** Return the distance at which most superpixels have a temperature that is a measurement. */
+function clearestStop() {
+  const numbers = stops.map((distance) => {
+    let count = 0;
+    for (let row = 0; row < fit.count; row++) {
+      const voxel = fit.voxelAt(row, distance);
+      if (voxel >= 0 && !fit.parameter("fit", "temperature", row, voxel).priorDominated) count++;
+    }
+    return count;
+  });
+  return stops[numbers.indexOf(Math.max(...numbers))];
 }
 
 /** Return the place of the slider that is nearest to a distance. */
@@ -107,8 +120,6 @@ function mapTraces(quantity, line, compact) {
       colorscale: scale.colours.map((colour, k) => [k / (scale.colours.length - 1), colour]),
       colorbar: { ...bar, tickvals: values.map(bend), ticktext: values.map((v) => String(v).replace("-", "−")) },
     };
-    const beyond = { min: "< ", max: " >", both: "< >" }[scale.extend];
-    if (beyond) marker.colorbar.title.text += "; values beyond the bar have its end’s colour";
   } else {
     marker = {
       cmin: -0.5, cmax: 1.5,
@@ -149,10 +160,11 @@ function drawMap() {
   };
   Plotly.react(map, mapTraces(quantity, lines.line, compact), layout,
     { ...PLOT, responsive: false, scrollZoom: true, doubleClick: false });
-  drawLegend(shown);
+  drawLegend(shown, quantity.scale ? fit.scales[quantity.scale].extend : "neither");
 }
 
-function drawLegend(shown) {
+/** Explain the greys that the map shows, and where its colours end. */
+function drawLegend(shown, extend) {
   const css = (colour) => `rgb(${colour.join(",")})`;
   const striped = ([one, other]) => `repeating-linear-gradient(135deg, ${css(one)} 0 4px, ${css(other)} 4px 8px)`;
   const known = {
@@ -166,6 +178,12 @@ function drawLegend(shown) {
     entry.append(swatch, known[kind][1]);
     return entry;
   }));
+  const ends = { min: "below", max: "above", both: "below and above" }[extend];
+  if (ends) {
+    const entry = document.createElement("span");
+    entry.textContent = `Values ${ends} the bar have the colour of its end.`;
+    element("legend").append(entry);
+  }
 }
 
 function fillTable(id, rows) {
@@ -209,7 +227,7 @@ function drawChoice() {
 }
 
 function drawSpace() {
-  const { data, layout, count, total } = spaceFigure(fit, state, state.reach);
+  const { data, layout, count, total } = spaceFigure(fit, state, state.reach, element("space").clientWidth < 520);
   const chosen = count < total ? `The ${count.toLocaleString("en")} dustiest of ${total.toLocaleString("en")}`
     : `All ${total.toLocaleString("en")}`;
   element("space-note").textContent = `${chosen} voxels whose middle, where the point stands, is nearer than `
@@ -229,6 +247,12 @@ function drawSlider() {
   slider.setAttribute("aria-valuetext", words);
 }
 
+/** Turn the line in space to the chosen superpixel, without drawing all the voxels again. */
+function pointAt() {
+  const { x, y, z } = sightlineInSpace(fit, state.row, state.reach);
+  Plotly.restyle("space", { x: [x], y: [y], z: [z] }, [element("space").data.length - 1]);
+}
+
 /** Label the slider by the edges of voxels, or by round distances where edges differ. */
 function labelSlider() {
   const last = stops.length - 1;
@@ -236,6 +260,7 @@ function labelSlider() {
     ? fit.edges(0).map((edge, k) => [edge, Math.max(0, Math.min(1, (k - 0.5) / Math.max(1, last)))])
     : ticks(stops[0], stops[last], true).map((edge) => [edge, Math.log(edge / stops[0]) / Math.log(stops[last] / stops[0])]);
   const skip = Math.ceil(place.length / 12);
+  element("distance-ticks").classList.toggle("dense", place.length > 6);
   element("distance-ticks").replaceChildren(...place.filter((_, k) => k % skip === 0).map(([edge, share]) => {
     const label = document.createElement("span");
     label.textContent = short(edge);
@@ -270,7 +295,8 @@ function update(changes, { keepAddress = false } = {}) {
   drawMap();
   showReading(state.row);
   if (["row", "distance", "estimate"].some(changed)) drawChoice();
-  if (["row", "estimate", "reach"].some(changed)) drawSpace();
+  if (["estimate", "reach"].some(changed) || before.row < 0) drawSpace();
+  else if (changed("row")) pointAt();
   if (!keepAddress) keepState();
 }
 

@@ -81,7 +81,7 @@ function appearance(fit, state, quantity, row) {
   if (quantity.perVoxel && voxel < 0) return { value: NaN, kind: "none" };
   const value = quantity.get(row, voxel);
   if (!Number.isFinite(value)) return { value, kind: "none" };
-  if (quantity.parameter && !fit.arrays.converged(row)) return { value, kind: "failed" };
+  if (quantity.parameter && fit.failed(state.estimate, row)) return { value, kind: "failed" };
   const known = quantity.parameter && fit.parameter(state.estimate, quantity.parameter, row, voxel);
   if (known && known.priorDominated && state.grey) return { value, kind: "prior" };
   return { value, kind: "value" };
@@ -137,10 +137,11 @@ function pushLine(line, directions) {
 function graticule(range) {
   const height = (range.y[1] - range.y[0]) * 90; // roughly, in degrees
   const step = [30, 20, 10, 5, 2, 1, 0.5, 0.2].find((s) => height / s >= 4) || 0.1;
-  const meridians = height > 100 ? 60 : step;
   const line = { x: [], y: [] }, labels = [];
   const middle = fromMollweide((range.x[0] + range.x[1]) / 2, (range.y[0] + range.y[1]) / 2) || [0, 0];
   const whole = range.x[0] <= -2 && range.x[1] >= 2;
+  const width = ((range.x[1] - range.x[0]) * 90) / Math.max(0.1, Math.cos(middle[1] * RADIAN));
+  const meridians = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30].find((s) => width / s <= 9) || 60;
   // Where the view is small only what is near is drawn.
   const reach = whole ? 90 : 1.2 * height;
   const near = (latitude) => whole || Math.abs(latitude - middle[1]) < reach;

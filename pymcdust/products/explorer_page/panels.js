@@ -166,9 +166,9 @@ function spectrumFigure(fit, row) {
   const seen = fit.frequency.map((_, band) => fit.arrays.emission(row, band));
   const scatter = fit.frequency.map((_, band) => fit.arrays.emission_sd(row, band));
   traces.push(
-    { x: FREQUENCIES, y: sum, mode: "lines", name: "sum of the model", line: { color: INK, width: 2.5 } },
+    { x: FREQUENCIES, y: sum, mode: "lines", name: "sum of the voxels", line: { color: INK, width: 2.5 } },
     {
-      x: fit.frequency, y: seen, mode: "markers", name: "data, mean ± scatter of the pixels",
+      x: fit.frequency, y: seen, mode: "markers", name: "data ± scatter",
       marker: { color: "white", size: 9, line: { color: RED, width: 2.5 } },
       error_y: { type: "data", array: scatter, color: RED, thickness: 1.5, width: 4 },
     });
@@ -178,10 +178,12 @@ function spectrumFigure(fit, row) {
   const low = Math.min(...positive) / 30;
   const axis = { gridcolor: "#e4e7eb", zeroline: false, type: "log", fixedrange: true };
   const yTicks = ticks(low, high, true).filter((tick) => Number.isInteger(Math.round(1e9 * Math.log10(tick)) / 1e9));
+  const room = { drawn: 270, legend: 24 * Math.ceil(traces.length / 2) };
   return {
     data: traces.map((trace) => ({ ...trace, hoverinfo: "name+x+y", hoverlabel: { namelength: -1 } })),
     layout: {
-      font: FONT, height: 440, margin: { l: 62, r: 12, t: 10, b: 46 }, hovermode: "closest",
+      font: FONT, height: 60 + room.drawn + room.legend, hovermode: "closest",
+      margin: { l: 62, r: 12, t: 10, b: 50 + room.legend, autoexpand: false },
       dragmode: false, paper_bgcolor: "white", plot_bgcolor: "white",
       xaxis: {
         ...axis, title: { text: "frequency [GHz]", font: { size: 12 } }, range: [2, Math.log10(6000)],
@@ -191,7 +193,10 @@ function spectrumFigure(fit, row) {
         ...axis, title: { text: "emission [MJy/sr]", font: { size: 12 } }, hoverformat: ".3g",
         range: [Math.log10(low), Math.log10(high)], tickvals: yTicks, ticktext: yTicks.map(short),
       },
-      legend: { orientation: "h", y: -0.16, yanchor: "top", font: { size: 12 } },
+      legend: {
+        orientation: "h", y: -50 / room.drawn, yanchor: "top", font: { size: 12 },
+        entrywidth: 0.48, entrywidthmode: "fraction",
+      },
     },
   };
 }

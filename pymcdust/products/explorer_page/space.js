@@ -31,16 +31,28 @@ function reaches(fit) {
   return [...far.filter((reach) => reach < 0.9 * last), last];
 }
 
+/** Return the line from the Sun through all voxels of a superpixel. */
+function sightlineInSpace(fit, row, reach) {
+  const far = Math.min(reach, fit.edges(row).at(-1));
+  const end = cartesian(...pix2ang(fit.nside, fit.superpixel(row)), far);
+  return {
+    type: "scatter3d", mode: "lines", x: [0, end[0]], y: [0, end[1]], z: [0, end[2]],
+    line: { color: RED, width: 5 }, name: "the chosen sightline", hoverinfo: "name",
+  };
+}
+
 /** Return the figure of the dustiest voxels; the chosen superpixel is a line from the Sun. */
-function spaceFigure(fit, state, reach) {
+function spaceFigure(fit, state, reach, compact) {
+  const away = compact ? 1.35 : 1; // so that a narrow page holds the whole cube
   const { shown, total } = dustiest(fit, state, reach);
   const largest = shown.length ? shown[0].reddening : 1;
   const scale = fit.scales.temperature;
   const groups = { measured: [], prior: [] };
   for (const point of shown) {
     const known = fit.parameter(state.estimate, "temperature", point.row, point.voxel);
-    const usable = fit.arrays.converged(point.row) && Number.isFinite(known.value);
-    groups[usable && !known.priorDominated ? "measured" : "prior"].push({ ...point, ...known });
+    if (!Number.isFinite(known.value)) continue;
+    const grey = known.priorDominated || fit.failed(state.estimate, point.row);
+    groups[grey ? "prior" : "measured"].push({ ...point, ...known });
   }
   const colours = scale.colours.map((colour, k) => [k / (scale.colours.length - 1), colour]);
   const trace = (points, marker) => {
@@ -74,15 +86,8 @@ function spaceFigure(fit, state, reach) {
       type: "scatter3d", mode: "lines+text", x: [0.25 * reach, reach], y: [0, 0], z: [0, 0], showlegend: false,
       text: ["", "l = 0°"], textposition: "top center", line: { color: GREY, width: 3 }, hoverinfo: "skip",
     },
+    sightlineInSpace(fit, state.row, reach),
   ];
-  if (state.row >= 0) {
-    const far = Math.min(reach, fit.edges(state.row).at(-1));
-    const end = cartesian(...pix2ang(fit.nside, fit.superpixel(state.row)), far);
-    traces.push({
-      type: "scatter3d", mode: "lines", x: [0, end[0]], y: [0, end[1]], z: [0, end[2]],
-      line: { color: RED, width: 5 }, name: "the chosen sightline", hoverinfo: "name",
-    });
-  }
   const axis = (text) => ({
     title: { text }, range: [-reach, reach], backgroundcolor: "white", gridcolor: "#dfe3e8", nticks: 6,
     showspikes: false,
@@ -94,7 +99,7 @@ function spaceFigure(fit, state, reach) {
       paper_bgcolor: "white", legend: { orientation: "h", x: 0, y: 1, itemsizing: "constant" },
       scene: {
         xaxis: axis("x [kpc]"), yaxis: axis("y [kpc]"), zaxis: axis("z [kpc]"),
-        aspectmode: "cube", camera: { eye: { x: -1.35, y: -1.45, z: 0.95 } },
+        aspectmode: "cube", camera: { eye: { x: -1.35 * away, y: -1.45 * away, z: 0.95 * away } },
       },
     },
   };

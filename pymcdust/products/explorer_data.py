@@ -1,0 +1,316 @@
+"""What the explorer's page holds: a fit, and the means of its sky, as compact typed arrays."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+from matplotlib.colors import LogNorm, to_hex
+from pymc_extras.prior import Prior
+
+from pymcdust.errors import ResultError, listing
+from pymcdust.physics.bands import REFERENCE_FREQUENCY
+from pymcdust.physics.blackbody import PLANCK_OVER_BOLTZMANN, RADIANCE_SCALE
+from pymcdust.products.reconstruction import BLOCK_SIZE, PARAMETERS, match, observed, require
+from pymcdust.products.reliability import (
+    PRIOR_DOMINATED,
+    chi2_per_datum,
+    prior_dominated,
+    voxels_in_use,
+)
+from pymcdust.products.scales import LARGEST_RATIO, is_wide, sequential
+
+#: The parameters of dust: those that are drawn along the sightline.
+DUST: tuple[str, ...] = ("temperature", "beta", "rho")
+
+#: Colour maps that keep their order in grey, and for the colour-blind.
+COLOURS: dict[str, str] = {
+    "temperature": "inferno",
+    "temperature_sd": "cividis",
+    "beta": "cividis",
+    "beta_sd": "cividis",
+    "rho": "viridis",
+    "rho_sd": "cividis",
+    "reddening": "viridis",
+    "cumulative": "viridis",
+    "chi2": "viridis",
+}
+
+#: What lies between these shares of a posterior, or of a prior: one standard deviation of a normal.
+SHARES: tuple[float, float] = (0.16, 0.84)
+
+#: The number of steps in which a colour map is written down.
+COLOUR_STEPS = 64
+
+
+def explorer_data(
+    fit: xr.Dataset, sky: xr.Dataset, posterior: xr.DataTree | None = None
+) -> dict[str, Any]:
+    """Gather what the page shows.
+
+    Parameters
+    ----------
+    fit : Dataset
+        A fit of any tying.
+    sky : Dataset
+        The sky that was fitted.
+    posterior : DataTree, optional
+        Draws of the same superpixels, or of some of them.
+
+    Returns
+    -------
+    dict
+        What JSON can hold. An array is a dictionary of ``dims``, ``shape``, ``type`` (``"f4"``,
+        ``"i4"`` or ``"u1"``, little-endian) and ``data`` (base64).
+
+    Raises
+    ------
+    ResultError
+        If the fit lacks a variable, or fit, sky and posterior do not belong together.
+    """
+    require(fit, ("chi2", "n_data", "converged", "flag"))
+    rows = match(fit, sky)
+    means = _means(sky, rows)
+    shape = {"superpixel": len(rows), "voxel": sky.sizes["voxel"]}
+    in_use = voxels_in_use(sky.isel(superpixel=rows)).variable.set_dims(shape)
+    in_use = xr.DataArray(in_use.values, dims=shape)
+    means["n_voxel"] = in_use.sum("voxel")
+    estimates = {"fit": _of_fit(fit)}
+    if posterior is not None:
+        estimates["posterior"] = _of_posterior(posterior, fit)
+    means["chi2"] = _bare(chi2_per_datum(fit))
+    flag = fit["flag"].attrs
+    return {
+        "nside": int(fit.attrs["superpixel_nside"]),
+        "model": str(fit.attrs.get("model", "unnamed")),
+        "version": str(fit.attrs.get("pymcdust_version", "")),
+        "reddening_unit": str(sky.attrs.get("reddening_unit", "")),
+        "prior_dominated": PRIOR_DOMINATED,
+        "physics": {
+            "planck_over_boltzmann": PLANCK_OVER_BOLTZMANN,
+            "radiance_scale": RADIANCE_SCALE,
+            "reference_frequency": REFERENCE_FREQUENCY,
+        },
+        "bands": [str(band) for band in sky["band"].values],
+        "frequency": sky["frequency"].values.tolist(),
+        "flags": dict(
+            zip(
+                flag.get("flag_meanings", "").split(),
+                np.atleast_1d(flag.get("flag_masks", [])).tolist(),
+                strict=True,
+            )
+        ),
+        "parameters": {name: _about(fit, name) for name in PARAMETERS},
+        "scales": _scales(estimates["fit"], means, in_use, fit["converged"].values.astype(bool)),
+        "arrays": {
+            "superpixel": _encoded(fit["superpixel"]),
+            "edge": _encoded(fit["distance_edge"]),
+            "flag": _encoded(fit["flag"].astype(np.int32)),
+            "converged": _encoded(fit["converged"].astype(bool)),
+            "n_data": _encoded(fit["n_data"]),
+            **{name: _encoded(values) for name, values in means.items()},
+        },
+        "estimates": {
+            name: {key: _encoded(values) for key, values in estimate.items()}
+            for name, estimate in estimates.items()
+        },
+    }
+
+
+def _means(sky: xr.Dataset, rows: np.ndarray) -> dict[str, xr.DataArray]:
+    """Average over the valid pixels of each superpixel, block by block."""
+    sizes = sky.sizes
+    step = max(1, BLOCK_SIZE // (sizes["pixel"] * max(sizes["voxel"], sizes["band"])))
+    reddening = np.empty((len(rows), sizes["voxel"]))
+    emission, scatter = np.empty((2, len(rows), sizes["band"]))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        block = sky.isel(superpixel=rows[part])
+        glow = observed(block)
+        dust = block["reddening"].transpose("superpixel", "pixel", "voxel").values
+        # The dust of the pixels whose emission was fitted, and of no others.
+        with_data = np.isfinite(glow).any(axis=2) & np.isfinite(dust).all(axis=2)
+        reddening[part] = _mean(np.where(with_data[..., np.newaxis], dust, np.nan))
+        emission[part] = _mean(glow)
+        scatter[part] = np.sqrt(_mean((glow - emission[part][:, np.newaxis]) ** 2))
+    return {
+        "reddening": xr.DataArray(reddening, dims=("superpixel", "voxel")),
+        "emission": xr.DataArray(emission, dims=("superpixel", "band")),
+        "emission_sd": xr.DataArray(scatter, dims=("superpixel", "band")),
+    }
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean over pixels (superpixel, pixel, ...) that are not NaN; NaN without any."""
+    present = np.isfinite(values)
+    count = present.sum(axis=1)
+    total = np.where(present, values, 0).sum(axis=1, dtype=float)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _of_fit(fit: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the maximum a posteriori and its standard deviation, and what the prior dominates."""
+    estimate = {}
+    for name in PARAMETERS:
+        estimate[name] = _bare(fit[name])
+        if f"{name}_sd" in fit:
+            estimate[f"{name}_sd"] = _bare(fit[f"{name}_sd"])
+        if name in DUST:
+            estimate[f"{name}_prior_dominated"] = _bare(prior_dominated(fit, name))
+    return estimate
+
+
+def _of_posterior(posterior: xr.DataTree, fit: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return median, standard deviation and `SHARES` of the draws, in the superpixels of a fit."""
+    if not isinstance(posterior, xr.DataTree) or "posterior" not in posterior.children:
+        raise ResultError(
+            f"the posterior is a {type(posterior).__name__} without a group posterior; give what "
+            "sample or open_posterior returns"
+        )
+    nsides = [result.attrs.get("superpixel_nside") for result in (fit, posterior)]
+    if nsides[0] != nsides[1]:
+        raise ResultError(
+            f"the fit has superpixels of Nside {nsides[0]}, the posterior of {nsides[1]}; give a "
+            "posterior of the sky that was fitted"
+        )
+    draws = posterior["posterior"].dataset
+    estimate = {}
+    for name in DUST:
+        attrs = fit[name].attrs
+        if name not in draws:
+            if attrs.get("tying") != "fixed":
+                raise ResultError(
+                    f"the posterior lacks {name}, which the fit has; it holds "
+                    f"{listing(sorted(draws.data_vars))}; give a posterior of the same model"
+                )
+            estimate[name] = _bare(fit[name])
+            estimate[f"{name}_prior_dominated"] = _bare(prior_dominated(fit, name))
+            continue
+        if set(draws[name].dims) - {"chain", "draw"} != set(fit[name].dims) or any(
+            draws[name].sizes[dim] != fit.sizes[dim] for dim in fit[name].dims if dim == "voxel"
+        ):
+            raise ResultError(
+                f"{name} of the posterior has the dimensions {dict(draws[name].sizes)}, that of "
+                f"the fit {dict(fit[name].sizes)}; give a posterior of the same model and sky"
+            )
+        summary = _summary(draws[name])
+        if "superpixel" in summary.dims:
+            summary = summary.reindex(superpixel=fit["superpixel"].values)
+        median = summary["median"].assign_attrs(attrs)
+        known = xr.Dataset({name: median, f"{name}_sd": summary["sd"]})
+        estimate[name] = _bare(median)
+        estimate |= {f"{name}_{key}": _bare(summary[key]) for key in ("sd", "low", "high")}
+        estimate[f"{name}_prior_dominated"] = _bare(
+            prior_dominated(known, name) & np.isfinite(median)
+        )
+    return estimate
+
+
+def _summary(draws: xr.DataArray) -> xr.Dataset:
+    """Summarise draws, so many superpixels at a time as do not fill the memory."""
+    parts = []
+    for part in _parts(draws):
+        part = part.load()
+        # Draws that are NaN make their summary NaN: it is not that of the others.
+        quantiles = part.quantile([*SHARES, 0.5], ("chain", "draw"), skipna=False)
+        low, high, median = (quantiles.isel(quantile=k, drop=True) for k in range(3))
+        sd = part.std(("chain", "draw"), ddof=1)
+        parts.append(xr.Dataset({"median": median, "sd": sd, "low": low, "high": high}))
+    return xr.concat(parts, "superpixel") if len(parts) > 1 else parts[0]
+
+
+def _parts(draws: xr.DataArray) -> Iterator[xr.DataArray]:
+    if "superpixel" not in draws.dims:
+        yield draws
+        return
+    count = draws.sizes["superpixel"]
+    step = max(1, BLOCK_SIZE * count // max(1, draws.size))
+    for start in range(0, count, step):
+        yield draws.isel(superpixel=slice(start, start + step))
+
+
+def _about(fit: xr.Dataset, name: str) -> dict[str, Any]:
+    """Tell how a parameter is tied, its unit, and what its prior expects."""
+    attrs = fit[name].attrs
+    return {
+        "tying": str(attrs.get("tying", "")).replace("_", " "),
+        "unit": str(attrs.get("unit", "")),
+        "prior": _prior_range(fit, name),
+    }
+
+
+def _prior_range(fit: xr.Dataset, name: str) -> list[float] | None:
+    """Return the `SHARES` of a parameter's prior; None where it is fixed, unknown or hierarchical.
+
+    Hierarchical priors are inferred together with what they are priors of.
+    """
+    try:
+        declared = json.loads(fit.attrs["model_definition"])["parameters"][name]["prior"]
+        prior = Prior.from_dict(declared)
+        distribution = prior.pymc_distribution.dist(**prior.parameters)
+        shares = pm.icdf(distribution, np.array(SHARES)).eval(mode="FAST_COMPILE")
+    except (KeyError, TypeError, ValueError, NotImplementedError):
+        return None
+    return shares.tolist() if np.isfinite(shares).all() else None
+
+
+def _scales(
+    estimate: dict[str, xr.DataArray],
+    means: dict[str, xr.DataArray],
+    in_use: xr.DataArray,
+    converged: np.ndarray,
+) -> dict[str, dict[str, Any]]:
+    """Return how each quantity becomes colour: one scale for all distances, so that they compare.
+
+    What the prior dominates, or a fit that did not converge, sets no limits.
+    """
+    usable = in_use & xr.DataArray(converged, dims="superpixel")
+    scales = {}
+    for name in DUST:
+        shown = usable & (estimate[f"{name}_prior_dominated"] == 0)
+        shown = shown if shown.any() else in_use
+        scales[name] = _scale(estimate[name].where(shown), name, name == "rho")
+        if f"{name}_sd" in estimate:
+            values = estimate[f"{name}_sd"].where(usable)
+            scales[f"{name}_sd"] = _scale(values, f"{name}_sd", is_wide(values.values))
+    reddening = means["reddening"]
+    for name, values in (("reddening", reddening), ("cumulative", reddening.cumsum("voxel"))):
+        values = values.where(in_use)
+        scales[name] = _scale(values, name, is_wide(values.values))
+    # Unlike emission, chi2 is positive without noise: all of its range means something.
+    chi2 = means["chi2"]
+    scales["chi2"] = _scale(chi2, "chi2", is_wide(chi2.values), largest_ratio=1e6)
+    return scales
+
+
+def _scale(
+    values: xr.DataArray, name: str, logarithmic: bool, largest_ratio: float = LARGEST_RATIO
+) -> dict[str, Any]:
+    scale = sequential(values.values, COLOURS[name], logarithmic, largest_ratio)
+    return {
+        "low": float(scale.norm.vmin),
+        "high": float(scale.norm.vmax),
+        "logarithmic": isinstance(scale.norm, LogNorm),
+        "extend": scale.extend,
+        "colours": [to_hex(scale.colours(x)) for x in np.linspace(0, 1, COLOUR_STEPS)],
+    }
+
+
+def _bare(variable: xr.DataArray) -> xr.DataArray:
+    """Return a variable without its coordinates, so that arrays combine by place alone."""
+    return xr.DataArray(variable.values, dims=variable.dims, attrs=variable.attrs)
+
+
+def _encoded(array: xr.DataArray) -> dict[str, Any]:
+    """Write down an array: real numbers in single precision, ``superpixel`` slowest."""
+    array = array.transpose("superpixel", ..., missing_dims="ignore")
+    kind = {"i": "<i4", "u": "<u1", "b": "<u1"}.get(array.dtype.kind, "<f4")
+    return {
+        "dims": list(array.dims),
+        "shape": list(array.shape),
+        "type": kind[1:],
+        "data": base64.b64encode(np.ascontiguousarray(array.values, kind).tobytes()).decode(),
+    }
