@@ -1,12 +1,12 @@
 """Integrals along rays through a volume of HEALPix shells, compiled for all processors.
 
-A volume is constant in each voxel: a HEALPix pixel between two distances from the origin. Seen from
-the origin a ray runs along half a great circle. At the angle psi from its point of closest approach
-it has travelled the length l = closest + impact tan(psi), at the distance impact / cos(psi), so that
-distances have closed forms. HEALPix draws its pixels as squares on a plane whose coordinates
-are smooth between the parallels z = +-2/3 and, beyond them, between the meridians that border the
-base pixels (Gorski et al. 2005, Sec. 5.3). A ray is cut where it meets those; in between its
-coordinates are cubics, through which it is followed from square to square.
+A volume is constant in each voxel: a HEALPix pixel between two distances from the origin. Seen
+from the origin a ray runs along half a great circle. At the angle psi from its point of closest
+approach it has travelled the length l = closest + impact tan(psi), and is at the distance
+impact / cos(psi), so that distances have closed forms. HEALPix draws its pixels as squares on a
+plane whose coordinates are smooth between the parallels z = +-2/3 and, beyond them, between the
+meridians that border the base pixels (Gorski et al. 2005, Sec. 5.3). A ray is cut where it meets
+those; in between its coordinates are cubics, along which it is followed from square to square.
 """
 
 import math
@@ -17,17 +17,24 @@ from numba import njit, prange
 
 from pymcdust.errors import ConfigurationError
 
-#: Largest angle [rad] that one cubic spans: coordinates are then off by less than 1e-5.
+#: Channels of a volume. Their number is fixed, for their sums stay in registers.
+CHANNELS = 4
+
+#: Largest angle [rad] that one cubic spans. Coordinates are then off by some 1e-6.
 CUBIC_ANGLE = 0.125
 
 #: A cubic spans no more than this part of the distance to a pole, where meridians converge.
 CUBIC_AT_POLE = 0.5
 
-#: Chords of a cubic, in pixels. Their sagitta is some thousandths of a pixel.
+#: Length of the chords of a cubic, in pixels. Their sagitta is some thousandths of a pixel.
 CHORD = 1.5
 
 #: A ray that passes nearer to the origin than this, in units of the farthest edge, passes through.
 _AT_ORIGIN = 1e-9
+
+#: What a ray has come to: the sums over it, how long it is, its pixel and voxel, the row of the
+#: edges, the length at which it leaves the voxel, and the voxel after that.
+_State = tuple[tuple[float, float, float, float], float, int, int, int, float, int]
 
 
 def integrate_rays(
@@ -37,8 +44,9 @@ def integrate_rays(
 
     Parameters
     ----------
-    volume : (voxel, pixel, channel) array of float32
-        Emissivity per unit of length in each voxel, pixels of the whole sky in NESTED order.
+    volume : (voxel, pixel, 4) array of float32
+        Emissivity per unit of length in each voxel, in four channels, for the pixels of the whole
+        sky in NESTED order.
     edges : (coarse pixel, voxel + 1) array
         Distances between which the voxels lie, increasing; in NESTED order for each pixel of the
         same or of a lower Nside, or a single row for the whole sky.
@@ -49,9 +57,9 @@ def integrate_rays(
 
     Returns
     -------
-    (ray, channel) array of float32
-        The integrals, from the camera to the farthest edge. Those of pixels and voxels are exact;
-        where a ray goes from one pixel to the next is known to some thousandths of a pixel.
+    (ray, 4) array of float32
+        The integrals, from the camera to the farthest edge. Lengths within pixels and voxels are
+        exact; where a ray goes from one pixel to the next is known to some thousandths of a pixel.
 
     Raises
     ------
@@ -62,35 +70,42 @@ def integrate_rays(
     --------
     Seen from the origin, a ray of a single shell is as long as the shell is deep:
 
-    >>> volume = np.ones((1, 12, 1), dtype=np.float32)
+    >>> volume = np.ones((1, 12, 4), dtype=np.float32)
     >>> edges = np.array([[10.0, 12.5]])
     >>> integrate_rays(volume, edges, np.zeros(3), np.array([[0.0, 0.0, 1.0]]))
-    array([[2.5]], dtype=float32)
+    array([[2.5, 2.5, 2.5, 2.5]], dtype=float32)
     """
-    volume = np.ascontiguousarray(volume, dtype=np.float32)
-    edges = np.ascontiguousarray(edges, dtype=np.float64)
+    volume, edges = np.asarray(volume), np.asarray(edges, dtype=float)
     _check(volume, edges)
-    nside = healpy.npix2nside(volume.shape[1])
+    # Empty voxels before the first and after the last edge spare the question where a ray is.
+    surrounded = np.zeros((len(volume) + 2, *volume.shape[1:]), dtype=np.float32)
+    surrounded[1:-1] = volume
     return _integrate(
-        volume,
-        edges,
-        _spread(nside),
+        surrounded,
+        np.pad(edges**2, ((0, 0), (1, 1)), constant_values=((-1, -1), (-1, np.inf))),
+        _spread(healpy.npix2nside(volume.shape[1])),
         np.asarray(camera, dtype=np.float64),
         np.ascontiguousarray(rays, dtype=np.float64),
     )
 
 
 def _check(volume: np.ndarray, edges: np.ndarray) -> None:
+    if volume.ndim != 3 or volume.shape[2] != CHANNELS:
+        raise ConfigurationError(
+            f"the volume has the shape {volume.shape}; needed is (voxel, pixel, {CHANNELS})"
+        )
     pixels = volume.shape[1]
     if not (healpy.isnpixok(pixels) and healpy.isnsideok(healpy.npix2nside(pixels), nest=True)):
         raise ConfigurationError(
             f"the volume has {pixels} pixels; allowed are 12 Nside^2, Nside being a power of two"
         )
-    if edges.ndim != 2 or edges.shape[1] != len(volume) + 1 or pixels % len(edges):
+    rows = edges.shape[0] if edges.ndim == 2 else 0
+    coarse = rows == 1 or (healpy.isnpixok(rows) and rows <= pixels)
+    if not coarse or edges.shape[1] != len(volume) + 1:
         raise ConfigurationError(
             f"the edges have the shape {edges.shape}; a volume of {pixels} pixels and "
-            f"{len(volume)} voxels needs {len(volume) + 1} edges, in one row or in one for each "
-            "pixel of a lower Nside"
+            f"{len(volume)} voxels needs {len(volume) + 1} edges, in one row, or in one for each "
+            "pixel of the same or of a lower Nside"
         )
 
 
@@ -104,13 +119,18 @@ def _spread(nside: int) -> np.ndarray:
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _plane(
-    x: float, y: float, z: float, dx: float, dy: float, dz: float, quarter: int, polar: int
+    place: tuple[float, float, float],
+    moves: tuple[float, float, float],
+    quarter: int,
+    polar: int,
 ) -> tuple[float, float, float, float]:
     """Return a direction's coordinates on HEALPix's plane, and their derivatives.
 
-    The unit is the side of a base pixel. Of the squares with whole corners, those with both
-    coordinates in the same row are the base pixels at the equator, and the others the polar ones.
+    Coordinates rise and fall with latitude, and both grow with longitude; their unit is the side of
+    a base pixel. Squares with whole corners are the base pixels: at the equator, where both lie
+    between the same whole numbers, polar elsewhere.
     """
+    (x, y, z), (dx, dy, dz) = place, moves
     if quarter == 1:
         x, y, dx, dy = y, -x, dy, -dx
     elif quarter == 2:
@@ -121,12 +141,8 @@ def _plane(
     part = math.atan2(y, x) * (2 / math.pi)
     d_part = (x * dy - y * dx) / across2 * (2 / math.pi)
     if polar == 0:
-        return (
-            0.5 + quarter + part + 0.75 * z,
-            0.5 + quarter + part - 0.75 * z,
-            d_part + 0.75 * dz,
-            d_part - 0.75 * dz,
-        )
+        middle = 0.5 + quarter + part
+        return middle + 0.75 * z, middle - 0.75 * z, d_part + 0.75 * dz, d_part - 0.75 * dz
     # From the distance to the axis: near the poles 1 - |z| would cancel.
     radius = math.sqrt(3 * across2 / (1 + abs(z)))
     d_radius = -1.5 * polar * dz / radius
@@ -138,30 +154,15 @@ def _plane(
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _quarter(x: float, y: float) -> int:
-    """Return the quarter of the longitudes that a direction is in."""
-    if y >= 0:
-        return 0 if x > 0 else 1
-    return 2 if x < 0 else 3
+def _region(place: tuple[float, float, float]) -> tuple[int, int]:
+    """Return the quarter of the longitudes, and whether a direction is polar, north or south."""
+    x, y, z = place
+    quarter = (0 if x > 0 else 1) if y >= 0 else (2 if x < 0 else 3)
+    return quarter, 0 if abs(z) <= 2 / 3 else (1 if z > 0 else -1)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _pixel(rising: int, falling: int, nside: int, order: int, spread: np.ndarray) -> int:
-    """Return the NESTED index of the pixel whose lower corner on the plane is given."""
-    base_rising, base_falling = rising >> order, falling >> order
-    if base_rising == base_falling:
-        face = (base_falling & 3) | 4
-    elif base_falling < base_rising:
-        face = base_falling & 3
-    else:
-        face = (base_rising & 3) + 8
-    column = rising & (nside - 1)
-    row = nside - 1 - (falling & (nside - 1))
-    return (face << (2 * order)) | spread[column] | (spread[row] << 1)
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def _within(rising: float, falling: float, nside: int, quarter: int, polar: int) -> tuple[int, int]:
+def _square(rising: float, falling: float, nside: int, quarter: int, polar: int) -> tuple[int, int]:
     """Return the lower corner of the pixel at a point of the plane, inside of its base pixel."""
     i, j = math.floor(rising * nside), math.floor(falling * nside)
     if polar != 0:
@@ -174,88 +175,114 @@ def _within(rising: float, falling: float, nside: int, quarter: int, polar: int)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _locate(edges: np.ndarray, row: int, voxel: int, radius2: float) -> int:
-    """Return the voxel at a distance, -1 before the first, looking from a voxel nearby."""
-    n_voxel = edges.shape[1] - 1
-    while voxel < n_voxel and edges[row, voxel + 1] ** 2 <= radius2:
-        voxel += 1
-    while voxel >= 0 and edges[row, voxel] ** 2 > radius2:
-        voxel -= 1
-    return voxel
+def _pixel(i: int, j: int, order: int, spread: np.ndarray) -> int:
+    """Return the NESTED index of the pixel whose lower corner on the plane is given."""
+    rising, falling = i >> order, j >> order
+    face = (min(rising, falling) & 3) + 4 * (1 + (falling > rising) - (falling < rising))
+    last = (1 << order) - 1
+    return (face << (2 * order)) | spread[i & last] | (spread[last - (j & last)] << 1)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _next_edge(
-    edges: np.ndarray, row: int, voxel: int, inward: bool, closest: float, impact2: float
+    edges2: np.ndarray, row: int, voxel: int, inward: bool, closest: float, impact2: float
 ) -> tuple[float, int]:
     """Return the length at which a ray leaves its voxel, and the voxel after it."""
-    if inward and voxel >= 0 and edges[row, voxel] ** 2 > impact2:
-        return closest - math.sqrt(edges[row, voxel] ** 2 - impact2), voxel - 1
-    if voxel == edges.shape[1] - 1:
-        return math.inf, voxel
-    return closest + math.sqrt(max(edges[row, voxel + 1] ** 2 - impact2, 0.0)), voxel + 1
+    if inward and edges2[row, voxel] > impact2:
+        return closest - math.sqrt(edges2[row, voxel] - impact2), voxel - 1
+    return closest + math.sqrt(max(edges2[row, voxel + 1] - impact2, 0.0)), voxel + 1
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _advance(
-    total: np.ndarray,
-    volume: np.ndarray,
-    edges: np.ndarray,
-    pixel: int,
-    row: int,
-    voxel: int,
+def _add(
+    total: tuple[float, float, float, float],
     length: float,
-    edge: float,
-    after: int,
+    volume: np.ndarray,
+    voxel: int,
+    pixel: int,
+) -> tuple[float, float, float, float]:
+    return (
+        total[0] + length * volume[voxel, pixel, 0],
+        total[1] + length * volume[voxel, pixel, 1],
+        total[2] + length * volume[voxel, pixel, 2],
+        total[3] + length * volume[voxel, pixel, 3],
+    )
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _go(
+    state: _State,
     stop: float,
+    volume: np.ndarray,
+    edges2: np.ndarray,
     closest: float,
     impact2: float,
-) -> tuple[int, float, int]:
-    """Add up a ray within one pixel until a length; return the voxel there, and what is next."""
+) -> _State:
+    """Follow a ray within its pixel until a length."""
+    total, length, pixel, row, voxel, edge, after = state
     while edge < stop:
-        if 0 <= voxel < volume.shape[0]:
-            for channel in range(volume.shape[2]):
-                total[channel] += (edge - length) * volume[voxel, pixel, channel]
+        total = _add(total, edge - length, volume, voxel, pixel)
         inward = after < voxel
         length, voxel = edge, after
-        edge, after = _next_edge(edges, row, voxel, inward, closest, impact2)
-    if 0 <= voxel < volume.shape[0]:
-        for channel in range(volume.shape[2]):
-            total[channel] += (stop - length) * volume[voxel, pixel, channel]
-    return voxel, edge, after
+        edge, after = _next_edge(edges2, row, voxel, inward, closest, impact2)
+    total = _add(total, stop - length, volume, voxel, pixel)
+    return total, stop, pixel, row, voxel, edge, after
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _cuts(foot: tuple[float, float, float], ray: np.ndarray) -> tuple[float, float, float, float]:
+def _enter(
+    state: _State, pixel: int, shift: int, edges2: np.ndarray, closest: float, impact2: float
+) -> _State:
+    """Let a ray into another pixel, which may have other edges."""
+    total, length, _, row, voxel, edge, after = state
+    if row != pixel >> shift:
+        row = pixel >> shift
+        radius2 = impact2 + (length - closest) ** 2
+        while edges2[row, voxel + 1] <= radius2:
+            voxel += 1
+        while edges2[row, voxel] > radius2:
+            voxel -= 1
+        edge, after = _next_edge(edges2, row, voxel, length < closest, closest, impact2)
+    return total, length, pixel, row, voxel, edge, after
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _cuts(
+    foot: tuple[float, float, float], ray: tuple[float, float, float]
+) -> tuple[float, float, float, float]:
     """Return the angles where half a great circle meets z = +-2/3, x = 0 and y = 0, in order."""
     reach = math.hypot(foot[2], ray[2])
-    first = second = math.inf
+    a = b = math.inf
     if reach > 2 / 3:
         top, away = math.atan2(ray[2], foot[2]), math.acos(2 / (3 * reach))
-        # Opposite points of the circle are on the opposite parallel.
-        first = math.atan(math.tan(top - away))
-        second = math.atan(math.tan(top + away))
-    third = math.atan(-foot[0] / ray[0]) if ray[0] != 0 else math.inf
-    fourth = math.atan(-foot[1] / ray[1]) if ray[1] != 0 else math.inf
-    first, second = min(first, second), max(first, second)
-    third, fourth = min(third, fourth), max(third, fourth)
-    second, third = min(second, third), max(second, third)
-    first, second = min(first, second), max(first, second)
-    third, fourth = min(third, fourth), max(third, fourth)
-    second, third = min(second, third), max(second, third)
-    return first, second, third, fourth
+        # Opposite points of the circle are on opposite parallels: one cut of each pair is here.
+        a, b = math.atan(math.tan(top - away)), math.atan(math.tan(top + away))
+    c = math.atan(-foot[0] / ray[0]) if ray[0] != 0 else math.inf
+    d = math.atan(-foot[1] / ray[1]) if ray[1] != 0 else math.inf
+    a, b, c, d = min(a, b), max(a, b), min(c, d), max(c, d)
+    a, b, c, d = min(a, c), min(max(a, c), min(b, d)), max(max(a, c), min(b, d)), max(b, d)
+    return a, b, c, d
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _along(
+    foot: tuple[float, float, float], ray: tuple[float, float, float], cosine: float, sine: float
+) -> tuple[float, float, float]:
+    return (
+        cosine * foot[0] + sine * ray[0],
+        cosine * foot[1] + sine * ray[1],
+        cosine * foot[2] + sine * ray[2],
+    )
 
 
 @njit(cache=True, error_model="numpy")
 def _trace(
-    total: np.ndarray,
     volume: np.ndarray,
-    edges: np.ndarray,
+    edges2: np.ndarray,
     spread: np.ndarray,
     camera: np.ndarray,
-    ray: np.ndarray,
-    farthest: float,
-) -> None:
+    ray: tuple[float, float, float],
+) -> tuple[float, float, float, float]:
     """Add up the volume along one ray."""
     nside = len(spread)
     order = 0
@@ -263,178 +290,116 @@ def _trace(
         order += 1
     # NESTED: the pixels of one row of edges share all bits but the last. A single row has them all.
     shift = 62
-    if edges.shape[0] > 1:
+    if edges2.shape[0] > 1:
         shift = 0
-        while edges.shape[0] << shift < volume.shape[1]:
+        while edges2.shape[0] << shift < volume.shape[1]:
             shift += 2
+    total = (0.0, 0.0, 0.0, 0.0)
     closest = -(camera[0] * ray[0] + camera[1] * ray[1] + camera[2] * ray[2])
-    foot0 = camera[0] + closest * ray[0]
-    foot1 = camera[1] + closest * ray[1]
-    foot2 = camera[2] + closest * ray[2]
-    impact2 = foot0 * foot0 + foot1 * foot1 + foot2 * foot2
-    impact = math.sqrt(impact2)
-    if impact >= farthest:
-        return
-    half = math.sqrt(farthest * farthest - impact2)
+    foot = (
+        camera[0] + closest * ray[0],
+        camera[1] + closest * ray[1],
+        camera[2] + closest * ray[2],
+    )
+    impact2 = foot[0] * foot[0] + foot[1] * foot[1] + foot[2] * foot[2]
+    farthest2 = edges2[:, -2].max()
+    half = math.sqrt(max(farthest2 - impact2, 0.0))
     last = closest + half
     length = max(0.0, closest - half)
     if last <= length:
-        return
-    voxel = 0
-    if impact < _AT_ORIGIN * farthest:
+        return total
+    state = (total, length, 0, -1, 0, math.inf, 0)
+    if impact2 < _AT_ORIGIN**2 * farthest2:
         # A ray through the origin sees one direction before it, and the opposite one after it.
         for side in (-1.0, 1.0):
             stop = closest if side < 0 else last
             if stop > length:
-                x, y, z = side * ray[0], side * ray[1], side * ray[2]
-                quarter = _quarter(x, y)
-                polar = 0 if abs(z) <= 2 / 3 else (1 if z > 0 else -1)
-                rising, falling, _, _ = _plane(x, y, z, 0.0, 0.0, 0.0, quarter, polar)
-                i, j = _within(rising, falling, nside, quarter, polar)
-                pixel = _pixel(i, j, nside, order, spread)
-                row = pixel >> shift
-                voxel = _locate(edges, row, voxel, (length - closest) ** 2)
-                edge, after = _next_edge(edges, row, voxel, side < 0, closest, 0.0)
-                voxel, edge, after = _advance(
-                    total, volume, edges, pixel, row, voxel, length, edge, after, stop, closest, 0.0
-                )
+                place = (side * ray[0], side * ray[1], side * ray[2])
+                quarter, polar = _region(place)
+                u0, v0, _, _ = _plane(place, place, quarter, polar)
+                i, j = _square(u0, v0, nside, quarter, polar)
+                pixel = _pixel(i, j, order, spread)
+                state = _enter(state, pixel, shift, edges2, closest, 0.0)
+                state = _go(state, stop, volume, edges2, closest, 0.0)
                 length = stop
-        return
-    foot = (foot0 / impact, foot1 / impact, foot2 / impact)
+        return state[0]
+    impact = math.sqrt(impact2)
+    foot = (foot[0] / impact, foot[1] / impact, foot[2] / impact)
     cuts = _cuts(foot, ray)
-    psi = math.atan2(length - closest, impact)
-    end = math.atan2(last - closest, impact)
-    pixel = row = -1
-    edge, after = math.inf, 0
+    tangent = (length - closest) / impact
+    psi, end = math.atan(tangent), math.atan((last - closest) / impact)
     for piece in range(5):
         stop_psi = min(cuts[piece], end) if piece < 4 else end
         if stop_psi <= psi:
             continue
-        cosine, sine = math.cos(0.5 * (psi + stop_psi)), math.sin(0.5 * (psi + stop_psi))
-        quarter = _quarter(cosine * foot[0] + sine * ray[0], cosine * foot[1] + sine * ray[1])
-        height = cosine * foot[2] + sine * ray[2]
-        polar = 0 if abs(height) <= 2 / 3 else (1 if height > 0 else -1)
+        middle = 0.5 * (psi + stop_psi)
+        quarter, polar = _region(_along(foot, ray, math.cos(middle), math.sin(middle)))
         cosine, sine = math.cos(psi), math.sin(psi)
-        x, dx = cosine * foot[0] + sine * ray[0], cosine * ray[0] - sine * foot[0]
-        y, dy = cosine * foot[1] + sine * ray[1], cosine * ray[1] - sine * foot[1]
-        z, dz = cosine * foot[2] + sine * ray[2], cosine * ray[2] - sine * foot[2]
-        u0, v0, du0, dv0 = _plane(x, y, z, dx, dy, dz, quarter, polar)
-        i, j = _within(u0, v0, nside, quarter, polar)
-        begun = False
+        place = _along(foot, ray, cosine, sine)
+        u0, v0, du0, dv0 = _plane(place, _along(ray, foot, cosine, -sine), quarter, polar)
+        i, j = _square(u0, v0, nside, quarter, polar)
+        state = _go(state, closest + impact * tangent, volume, edges2, closest, impact2)
+        state = _enter(state, _pixel(i, j, order, spread), shift, edges2, closest, impact2)
         while psi < stop_psi:
             span = CUBIC_ANGLE
             if polar != 0:
-                span = min(span, max(CUBIC_AT_POLE * math.hypot(x, y), 0.25 / nside))
-            span = (stop_psi - psi) / math.ceil((stop_psi - psi) / span)
-            tangent = sine / cosine
-            next_psi = psi + span
-            if next_psi > stop_psi - 1e-12:
-                next_psi = stop_psi
-            if not begun:
-                # Pixels are looked up anew where a piece begins, which may be on a border.
-                new = _pixel(i, j, nside, order, spread)
-                if pixel >= 0:
-                    stop = closest + impact * tangent
-                    voxel, edge, after = _advance(
-                        total,
-                        volume,
-                        edges,
-                        pixel,
-                        row,
-                        voxel,
-                        length,
-                        edge,
-                        after,
-                        stop,
-                        closest,
-                        impact2,
-                    )
-                    length = stop
-                pixel = new
-                if row != pixel >> shift:
-                    row = pixel >> shift
-                    voxel = _locate(edges, row, voxel, impact2 + (length - closest) ** 2)
-                    edge, after = _next_edge(edges, row, voxel, length < closest, closest, impact2)
-                begun = True
-            cosine, sine = math.cos(next_psi), math.sin(next_psi)
-            x, dx = cosine * foot[0] + sine * ray[0], cosine * ray[0] - sine * foot[0]
-            y, dy = cosine * foot[1] + sine * ray[1], cosine * ray[1] - sine * foot[1]
-            z, dz = cosine * foot[2] + sine * ray[2], cosine * ray[2] - sine * foot[2]
-            u1, v1, du1, dv1 = _plane(x, y, z, dx, dy, dz, quarter, polar)
-            n_chord = math.ceil(span * nside / CHORD)
-            chord = span / n_chord
+                span = min(span, max(CUBIC_AT_POLE * math.hypot(place[0], place[1]), 0.25 / nside))
+            parts = math.ceil((stop_psi - psi) / span)
+            span = (stop_psi - psi) / parts
+            psi = psi + span if parts > 1 else stop_psi
+            cosine, sine = math.cos(psi), math.sin(psi)
+            place = _along(foot, ray, cosine, sine)
+            u1, v1, du1, dv1 = _plane(place, _along(ray, foot, cosine, -sine), quarter, polar)
+            # The cubics with these values and derivatives at both ends, from 0 to 1.
+            du0, dv0 = span * du0, span * dv0
+            u2, v2 = 3 * (u1 - u0) - 2 * du0 - span * du1, 3 * (v1 - v0) - 2 * dv0 - span * dv1
+            u3, v3 = du0 + span * du1 - 2 * (u1 - u0), dv0 + span * dv1 - 2 * (v1 - v0)
+            chords = math.ceil(span * nside / CHORD)
+            chord = span / chords
             turn = chord + chord**3 / 3
-            # Coefficients of the cubics with these values and derivatives at both ends.
-            cu2 = 3 * (u1 - u0) - span * (2 * du0 + du1)
-            cu3 = span * (du0 + du1) - 2 * (u1 - u0)
-            cv2 = 3 * (v1 - v0) - span * (2 * dv0 + dv1)
-            cv3 = span * (dv0 + dv1) - 2 * (v1 - v0)
-            here_u, here_v = u0 * nside, v0 * nside
-            for k in range(1, n_chord + 1):
-                t = k / n_chord
-                u = u0 + t * (span * du0 + t * (cu2 + t * cu3))
-                v = v0 + t * (span * dv0 + t * (cv2 + t * cv3))
-                to_i, to_j = _within(u, v, nside, quarter, polar)
-                there_u, there_v = u * nside, v * nside
+            u, v = u0, v0
+            for k in range(1, chords + 1):
+                t = k / chords
+                next_u = u0 + t * (du0 + t * (u2 + t * u3))
+                next_v = v0 + t * (dv0 + t * (v2 + t * v3))
+                to_i, to_j = _square(next_u, next_v, nside, quarter, polar)
                 left = abs(to_i - i) + abs(to_j - j)
                 if left:
-                    step_i = 1 if to_i > i else -1
-                    step_j = 1 if to_j > j else -1
-                    per_u, per_v = 1 / (there_u - here_u), 1 / (there_v - here_v)
-                    when_u = (i + (step_i > 0) - here_u) * per_u if to_i != i else math.inf
-                    when_v = (j + (step_j > 0) - here_v) * per_v if to_j != j else math.inf
-                    per_u, per_v = abs(per_u), abs(per_v)
+                    # When the chord crosses the next line of the grid (Amanatides & Woo 1987).
+                    step_i, step_j = 1 if to_i > i else -1, 1 if to_j > j else -1
+                    per_u, per_v = 1 / (nside * (next_u - u)), 1 / (nside * (next_v - v))
+                    when_u = (i + (step_i > 0) - nside * u) * per_u if to_i != i else math.inf
+                    when_v = (j + (step_j > 0) - nside * v) * per_v if to_j != j else math.inf
                     while left:
                         if when_u < when_v:
                             when = when_u
                             i += step_i
-                            when_u = when_u + per_u if to_i != i else math.inf
+                            when_u = when_u + abs(per_u) if to_i != i else math.inf
                         else:
                             when = when_v
                             j += step_j
-                            when_v = when_v + per_v if to_j != j else math.inf
+                            when_v = when_v + abs(per_v) if to_j != j else math.inf
                         left -= 1
                         angle = min(max(when, 0.0), 1.0) * chord
                         more = angle + angle**3 / 3
                         stop = closest + impact * (tangent + more) / (1 - tangent * more)
-                        voxel, edge, after = _advance(
-                            total,
-                            volume,
-                            edges,
-                            pixel,
-                            row,
-                            voxel,
-                            length,
-                            edge,
-                            after,
-                            stop,
-                            closest,
-                            impact2,
-                        )
-                        length = stop
-                        pixel = _pixel(i, j, nside, order, spread)
-                        if row != pixel >> shift:
-                            row = pixel >> shift
-                            voxel = _locate(edges, row, voxel, impact2 + (length - closest) ** 2)
-                            edge, after = _next_edge(
-                                edges, row, voxel, length < closest, closest, impact2
-                            )
-                here_u, here_v = there_u, there_v
+                        state = _go(state, stop, volume, edges2, closest, impact2)
+                        pixel = _pixel(i, j, order, spread)
+                        state = _enter(state, pixel, shift, edges2, closest, impact2)
+                u, v = next_u, next_v
                 tangent = (tangent + turn) / (1 - tangent * turn)
             u0, v0, du0, dv0 = u1, v1, du1, dv1
-            psi = next_psi
-    _advance(total, volume, edges, pixel, row, voxel, length, edge, after, last, closest, impact2)
+            tangent = sine / cosine
+    return _go(state, last, volume, edges2, closest, impact2)[0]
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
 def _integrate(
-    volume: np.ndarray, edges: np.ndarray, spread: np.ndarray, camera: np.ndarray, rays: np.ndarray
+    volume: np.ndarray, edges2: np.ndarray, spread: np.ndarray, camera: np.ndarray, rays: np.ndarray
 ) -> np.ndarray:
-    farthest = edges[:, -1].max()
-    out = np.zeros((rays.shape[0], volume.shape[2]), dtype=np.float32)
+    out = np.empty((rays.shape[0], CHANNELS), dtype=np.float32)
     for i in prange(rays.shape[0]):
-        total = np.zeros(volume.shape[2])
-        _trace(total, volume, edges, spread, camera, rays[i], farthest)
-        for channel in range(volume.shape[2]):
+        total = _trace(volume, edges2, spread, camera, (rays[i, 0], rays[i, 1], rays[i, 2]))
+        for channel in range(CHANNELS):
             out[i, channel] = total[channel]
     return out
