@@ -24,8 +24,9 @@ TOLERATED = ("voxel_without_dust",)
 #: border of a mask of pixels is long, and its shape of less interest.
 FINER_THAN_SUPERPIXELS, FINER_THAN_PIXELS = 3, 1
 
-#: Orders by which the cells that are looked at are finer than the pixels that settle them: a cell
-#: whose centre lies in a pixel then lies inside of the pixel and its neighbours.
+#: Orders by which the cells that are looked at are finer than the pixels that settle them. A cell
+#: whose centre lies in a pixel then ends inside of that pixel or a neighbour: its radius is at most
+#: 0.27, the narrowest neighbour 0.48 wide, in units of the square root of the pixel's area.
 MARGIN = 2
 
 #: The largest order of HEALPix that a MOC may have.

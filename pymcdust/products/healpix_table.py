@@ -83,7 +83,7 @@ class HealpixTable:
             index = Column(kind, "", "pos.healpix", "NESTED index of the pixel")
             columns = {"PIXEL": index, **columns}
         self._row = _blank_row(columns)
-        header = _column_cards(name, columns, self._row, self._partial)
+        header = _column_cards(name, columns, self._row)
         header["NAXIS2"] = self._n_pixel if n_partial is None else n_partial
         header.extend(_healpix_cards(nside, n_partial), update=True)
         header.extend(cards, update=True)
@@ -142,15 +142,13 @@ def _blank_row(columns: Mapping[str, Column]) -> np.ndarray:
     return row
 
 
-def _column_cards(
-    name: str, columns: Mapping[str, Column], row: np.ndarray, partial: bool
-) -> fits.Header:
+def _column_cards(name: str, columns: Mapping[str, Column], row: np.ndarray) -> fits.Header:
     """Return the cards of an empty table, with unit, UCD and description of each column."""
     formats = {"f4": "E", "i4": "J", "i8": "K"}
     described = []
     for title, column in columns.items():
         kind = row.dtype[title]
-        blank = BLANK_INTEGER if kind.kind == "i" and not partial else None
+        blank = BLANK_INTEGER if kind.kind == "i" else None
         code = formats[kind.str[1:]]
         described.append(fits.Column(title, code, unit=column.unit or None, null=blank))
     header = fits.BinTableHDU.from_columns(described, nrows=0, name=name).header

@@ -15,7 +15,6 @@ from pymcdust.products.contents import (
     fixed_parameters,
 )
 from pymcdust.products.provenance import provenance_attributes
-from pymcdust.products.reconstruction import match
 from pymcdust.products.staging import staged
 from pymcdust.sky.store import check_free
 
@@ -67,7 +66,6 @@ def export_zarr(
         If `folder` holds such stores already and `overwrite` is false, or holds something else of
         their name.
     """
-    match(fit, sky)
     parameters = _parameters(fit, sky)
     folder = Path(folder)
     for name in STORES:

@@ -19,7 +19,6 @@ from pymcdust.products.contents import (
 )
 from pymcdust.products.healpix_table import Column, HealpixTable
 from pymcdust.products.provenance import provenance_cards
-from pymcdust.products.reconstruction import match
 from pymcdust.products.staging import staged
 
 #: Which pixels a map may list: all of the sky, or those of the fitted superpixels.
@@ -72,7 +71,6 @@ def export_maps(
     """
     if coverage not in COVERAGES:
         raise ConfigurationError(unknown("coverage", coverage, COVERAGES))
-    match(fit, sky)
     parameters = fitted_parameters(fit, sky)
     bands = [str(band) for band in sky["band"].values]
     names = ["parameters.fits", *(f"emission_{band}.fits" for band in bands)]

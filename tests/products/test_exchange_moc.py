@@ -11,6 +11,7 @@ from astropy.io import fits
 from mocpy import MOC
 
 from pymcdust.errors import ConfigurationError, ResultError
+from pymcdust.products import coverage
 from pymcdust.products.coverage import export_mocs, validity_moc
 
 
@@ -65,6 +66,20 @@ def test_cells_are_those_whose_centres_are_valid(make_sky, make_fit, superpixel_
         moc = validity_moc(fit, max_order=order + finer)
         expected = by_centres(fit["converged"].values, order, order + finer)
         np.testing.assert_array_equal(flat(moc, order + finer), expected)
+
+
+@pytest.mark.parametrize("nside", [1, 2, 4, 16, 64])
+def test_a_cell_does_not_reach_beyond_the_neighbours(nside):
+    rng = np.random.default_rng(5)
+    centre = rng.standard_normal((20_000, 3))
+    centre /= np.linalg.norm(centre, axis=1, keepdims=True)
+    away = np.cross(centre, rng.standard_normal((20_000, 3)))
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    radius = hp.max_pixrad(nside * 2**coverage.MARGIN)
+    reached = np.cos(radius) * centre + np.sin(radius) * away
+    pixel = hp.vec2pix(nside, *centre.T, nest=True)
+    around = np.vstack([pixel, hp.get_all_neighbours(nside, pixel, nest=True)])
+    assert (around == hp.vec2pix(nside, *reached.T, nest=True)).any(axis=0).all()
 
 
 def test_positions_inside_and_outside_agree_with_the_fit(fit, sky, positions):
@@ -157,6 +172,12 @@ def test_files_come_back(fit, sky, tmp_path):
     fit["converged"][0] = False
     export_mocs(fit, sky, tmp_path / "new", overwrite=True)
     assert MOC.load(paths[0]) == validity_moc(fit)
+
+
+def test_a_fit_of_another_sky_makes_no_folder(make_sky, fit, tmp_path):
+    with pytest.raises(ResultError, match="nside"):
+        export_mocs(fit, make_sky([5, 6], nside=32), tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
 
 
 def test_without_mocpy(fit, sky, tmp_path, monkeypatch):
