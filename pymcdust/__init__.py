@@ -11,6 +11,7 @@ from pymcdust.judge.sensitivity import sensitivity
 from pymcdust.modeling.mock import simulate_sky
 from pymcdust.modeling.parameter import Prior, fixed, over_sky, per_superpixel, per_voxel
 from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.products.query import DustTemperatureQuery
 from pymcdust.sky.compression import compress
 from pymcdust.sky.dataset import build_sky, open_sky, save_sky, split_superpixels
 from pymcdust.sky.download import download
@@ -19,6 +20,7 @@ from pymcdust.sky.prepare import prepare_sky
 __version__ = "0.1.0"
 
 __all__ = [
+    "DustTemperatureQuery",
     "Prior",
     "PriorStudy",
     "VoxelMBB",

@@ -6,10 +6,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pymcdust.commands.explore import explore
 from pymcdust.commands.inference import fit, models, sample
 from pymcdust.commands.judgement import compare, info, report, sensitivity
 from pymcdust.commands.plot import app as plot
 from pymcdust.commands.products import demo, export
+from pymcdust.commands.query import query
 from pymcdust.commands.sky import download, prepare, simulate
 from pymcdust.errors import PymcdustError
 
@@ -33,6 +35,8 @@ COMMANDS = (
     sensitivity,
     report,
     export,
+    query,
+    explore,
     info,
 )
 
