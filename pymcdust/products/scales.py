@@ -79,7 +79,8 @@ class Scale:
             axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_locator(NullLocator())
         elif isinstance(self.norm, AsinhNorm):
-            axis.set_major_locator(FixedLocator(_asinh_ticks(self.norm)))
+            ticks = _asinh_ticks(self.norm)
+            axis.set_major_locator(FixedLocator(ticks) if len(ticks) > 2 else MaxNLocator(5))
             axis.set_major_formatter(FuncFormatter(_plain))
             axis.set_minor_locator(NullLocator())
         else:

@@ -298,3 +298,18 @@ def test_few_points_are_drawn_outside(posterior, monkeypatch):
     monkeypatch.setattr(corner, "MOST_POINTS", 20)
     axes = panels(plot_corner(posterior))
     assert max(len(line.get_xdata()) for line in axes[1, 0].lines) <= 20
+
+
+def test_padding_has_no_panel():
+    posterior = make_posterior((7, 9), edges=(0.0, 0.5, 2.0, 3.0))
+    edges = [[0.0, 0.5, 2.0, 2.001], [0.0, 0.5, 2.0, 3.0]]
+    constant = xr.Dataset(
+        {"distance_edge": (("superpixel", "voxel_edge"), edges)}, {"superpixel": [7, 9]}
+    )
+    posterior["constant_data"] = xr.DataTree(constant)
+    figure = plot_corner(posterior, 7, variables=["temperature"])
+    places = [titles(panel)[-1] for panel in panels(figure).diagonal()]
+    assert [place.split(", ")[-1] for place in places] == ["0–0.5 kpc", "0.5–2 kpc"]
+    assert len(panels(plot_corner(posterior, 9, variables=["temperature"]))) == 3
+    far = plot_corner(posterior.isel(voxel=[1, 2]), 7, variables=["temperature"])
+    assert len(panels(far)) == 1

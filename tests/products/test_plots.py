@@ -1,24 +1,22 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot, rcParams
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.colors import AsinhNorm, LogNorm
 
 from pymcdust.errors import ConfigurationError, ResultError
-from pymcdust.products import plots, projection
+from pymcdust.products import projection
+from pymcdust.products.panels import in_view, sky_image_of
 from pymcdust.products.plots import (
-    chi2_per_datum,
-    distance_ranges,
     plot_emission,
-    plot_parameter_maps,
+    plot_parameters,
     plot_reddening,
+    plot_residual,
     plot_temperature,
     plot_truth,
-    prior_dominated,
-    save_plots,
+    plot_zoom,
 )
-from pymcdust.products.projection import Mollweide, SkyImage
-from pymcdust.products.reconstruction import reconstruct
+from pymcdust.products.projection import Gnomonic, Mollweide
+from pymcdust.products.reconstruction import reconstruct, residual
 
 ALL_SKY = np.arange(192)
 
@@ -26,7 +24,6 @@ ALL_SKY = np.arange(192)
 @pytest.fixture(autouse=True)
 def small_images(monkeypatch):
     monkeypatch.setattr(projection, "RESOLUTION", 100)
-    monkeypatch.setattr(plots, "DOTS_PER_INCH", 30)
 
 
 @pytest.fixture
@@ -50,45 +47,28 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def sample(dataset, values):
-    return SkyImage(Mollweide(), dataset["superpixel"].values, 4).sample(values)
+def sample(dataset, values, **view):
+    return sky_image_of(dataset, **view).sample(values)
 
 
-def test_prior_dominated_compares_the_widths(fit):
-    fit["temperature_sd"][:] = 1.0
-    fit["temperature_sd"][2, 1] = 6.4  # of 9
-    fit["temperature_sd"][3, 0] = 6.2
-    fit["temperature_sd"][4, 0] = np.nan
-    expected = np.zeros(fit["temperature"].shape, bool)
-    expected[2, 1] = expected[4, 0] = True
-    np.testing.assert_array_equal(prior_dominated(fit, "temperature"), expected)
+def values_of(panel, layer=0):
+    """Return what was given to be coloured, NaN where nothing was."""
+    return panel.images[layer].get_array().filled(np.nan)
 
 
-@pytest.mark.parametrize("prior_sd", [None, np.nan])
-def test_a_prior_of_unknown_width_dominates_nothing(fit, prior_sd):
-    fit["temperature"].attrs.pop("prior_sd")
-    fit["temperature_sd"][:] = 100.0
-    if prior_sd is not None:
-        fit["temperature"].attrs["prior_sd"] = prior_sd
-    assert not prior_dominated(fit, "temperature").any()
+def striped(panel):
+    """Return where each overlay of a panel is opaque."""
+    return [image.get_array()[..., 3] == 1 for image in panel.images[1:]]
 
 
-def test_fixed_parameters_are_not_dominated_by_a_prior(fit):
-    assert not prior_dominated(fit, "offset").any()
-    with pytest.raises(ResultError, match="the fit lacks beta_sd"):
-        prior_dominated(fit.drop_vars("beta_sd"), "beta")
-
-
-def test_distance_ranges(sky):
-    assert distance_ranges(sky) == ["0–0.5 kpc", "0.5–2 kpc"]
-    sky["distance_edge"] = (("superpixel", "voxel_edge"), np.outer(np.ones(180), [0, 0.841, 14.96]))
-    assert distance_ranges(sky) == ["≈ 0–0.841 kpc", "≈ 0.841–15 kpc"]
-
-
-def test_chi2_per_datum(fit):
-    fit["chi2"][:] = 40.0
-    fit["n_data"][:6] = [80, 40, 20, 10, 5, 0]
-    np.testing.assert_array_equal(chi2_per_datum(fit)[:6], [0.5, 1, 2, 4, 8, np.nan])
+def cut_differently(dataset):
+    """Give some superpixels edges of their own, and some a single voxel and padding."""
+    dataset = dataset.copy(deep=True)
+    edges = np.tile(dataset["distance_edge"].values, (dataset.sizes["superpixel"], 1))
+    edges[10:20] = [0.0, 0.7, 2.0]
+    edges[40:60] = [0.0, 2.0, 2.001]
+    dataset["distance_edge"] = (("superpixel", "voxel_edge"), edges)
+    return dataset
 
 
 def test_temperature_of_each_voxel(make_fit, sky):
@@ -110,10 +90,11 @@ def test_temperature_of_each_voxel(make_fit, sky):
         far.images[0].get_array().filled(np.nan), sample(fit, values[:, 1])
     )
     # Stripes cover what the prior dominates, and what did not converge, and nothing else.
-    for axes, dominated in ((near, np.zeros(180)), (far, np.isin(np.arange(180), range(30, 50)))):
-        failed = np.isin(np.arange(180), range(60, 70))
-        for image, where in ((axes.images[1], dominated), (axes.images[2], failed)):
-            np.testing.assert_array_equal(image.get_array()[..., 3] == 1, sample(fit, where) == 1)
+    dominated, failed = (np.isin(np.arange(180), range(*ends)) for ends in ((30, 50), (60, 70)))
+    np.testing.assert_array_equal(striped(near), [sample(fit, failed) == 1])
+    np.testing.assert_array_equal(
+        striped(far), [sample(fit, dominated) == 1, sample(fit, failed) == 1]
+    )
     # One scale, set by what was measured alone.
     assert near.images[0].norm is far.images[0].norm
     assert 14 < near.images[0].norm.vmin < near.images[0].norm.vmax < 25
@@ -148,7 +129,7 @@ def test_a_temperature_that_the_prior_dominates_everywhere_is_drawn(make_fit, sk
 
 def test_rho_and_beta(make_fit, sky):
     fit = make_fit(sky)
-    rho, beta = panels(figure := plot_parameter_maps(fit))
+    rho, beta = panels(figure := plot_parameters(fit))
     np.testing.assert_allclose(
         rho.images[0].get_array().filled(np.nan), sample(fit, 1e4 * fit["rho"].values)
     )
@@ -172,7 +153,7 @@ def test_rho_and_beta(make_fit, sky):
     ],
 )
 def test_rho_and_beta_have_as_many_panels_as_values(make_fit, sky, tying, count):
-    assert len(panels(plot_parameter_maps(make_fit(sky, **tying)))) == count
+    assert len(panels(plot_parameters(make_fit(sky, **tying)))) == count
 
 
 def test_emission(make_fit, sky):
@@ -202,7 +183,7 @@ def test_emission(make_fit, sky):
     expected = sample(fit, (fit["chi2"] / 80).values)
     np.testing.assert_array_equal(shown[expected > 0], expected[expected > 0])
     assert 0 < shown[expected == 0].max() < axes[15].images[0].norm.vmin
-    assert bars(figure)[0] == "217 GHz [MJy/sr]"
+    assert bars(figure)[0] == "217 GHz\n[MJy/sr]"
     assert bars(figure)[-1] == r"$\chi^2$ per datum"
 
 
@@ -219,7 +200,7 @@ def test_reddening(sky):
     assert (shown[expected == 0] > 0).all()
     assert (expected == 0).any()
     np.testing.assert_allclose(shown[within], expected[within])
-    assert bars(figure) == ["E(B-V) [mag, bayestar19] in each voxel"]
+    assert bars(figure) == ["$E(B-V)$ [mag, bayestar19] in each voxel"]
 
 
 def test_truth_beside_estimate_and_error(make_fit, sky):
@@ -244,23 +225,20 @@ def test_truth_beside_estimate_and_error(make_fit, sky):
         for panel, values in zip(row, (truth[10:], estimate, error), strict=True):
             shown = panel.images[0].get_array().filled(np.nan)
             np.testing.assert_array_equal(shown, sample(fit, values))
-        stripes = row[1].images[1].get_array()[..., 3] == 1
-        np.testing.assert_array_equal(stripes, sample(fit, grey) == 1)
+        expected = [sample(fit, grey) == 1] * bool(voxel)
+        np.testing.assert_array_equal(striped(row[1]), expected)
+        np.testing.assert_array_equal(striped(row[2]), expected)
+        assert striped(row[0]) == []
     # Truth and estimate share a scale.
     assert axes[0].images[0].norm is axes[4].images[0].norm
     assert bars(figure) == ["Dust temperature $T$ [K]", "Standard deviation of $T$ [K]"]
-    assert legend(figure)[0].startswith("prior dominates")
+    assert legend(figure)[0] == "no data"
+    assert legend(figure)[1].startswith("prior dominates")
 
 
 def test_a_sky_that_does_not_know_its_truth(make_fit, sky):
     with pytest.raises(ResultError, match="true_temperature"):
         plot_truth(make_fit(sky), sky)
-
-
-def test_the_figure_of_the_truth_is_saved_for_a_simulated_sky(make_fit, sky, tmp_path):
-    sky["true_temperature"] = ((), 18.0)
-    names = [path.name for path in save_plots(make_fit(sky), sky, tmp_path)]
-    assert "truth.png" in names
 
 
 def test_a_small_patch_is_zoomed(make_sky, make_fit):
@@ -270,49 +248,10 @@ def test_a_small_patch_is_zoomed(make_sky, make_fit):
     assert np.abs(extent).max() < 20
 
 
-def test_save_plots(sky, make_fit, tmp_path):
-    paths = save_plots(make_fit(sky), sky, tmp_path / "new")
-    assert [path.name for path in paths] == [
-        "parameter_maps.png",
-        "temperature.png",
-        "emission.png",
-        "reddening.png",
-    ]
-    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-
-
-def test_every_format_is_saved(sky, make_fit, tmp_path, monkeypatch):
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: path.write_bytes(b""))
-    paths = save_plots(make_fit(sky), sky, tmp_path, formats=("png", "pdf"))
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-    assert len(paths) == 8
-    assert {path.suffix for path in paths} == {".png", ".pdf"}
-
-
-def test_unknown_format(fit, sky, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"unknown format of figures 'pgn'.*'png'"):
-        save_plots(fit, sky, tmp_path / "new", formats=("pgn",))
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_failure_leaves_no_half_of_the_figures(make_fit, sky, tmp_path, monkeypatch):
-    def savefig(self, path, **_):
-        if path.name == "emission.png":
-            raise OSError("disk full")
-        path.write_bytes(b"new")
-
-    (tmp_path / "temperature.png").write_bytes(b"old")
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    with pytest.raises(OSError, match="disk full"):
-        save_plots(make_fit(sky), sky, tmp_path)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
 @pytest.mark.parametrize("name", ["rho", "beta", "converged"])
 def test_a_fit_that_lacks_a_variable(fit, name):
     with pytest.raises(ResultError, match=f"the fit lacks {name}"):
-        plot_parameter_maps(fit.drop_vars(name))
+        plot_parameters(fit.drop_vars(name))
 
 
 def test_a_fit_that_lacks_its_resolution(fit):
@@ -327,3 +266,205 @@ def test_global_state_of_matplotlib_stays_untouched(make_fit, sky):
     plot_emission(make_fit(sky), sky)
     assert pyplot.get_fignums() == []
     assert dict(rcParams) == before
+
+
+def test_what_a_superpixel_does_not_have_is_neither_a_temperature_nor_the_prior(make_fit, sky):
+    fit = cut_differently(make_fit(sky))
+    # As padding is fitted: it returns the prior.
+    fit["temperature"][40:60, 1] = 500.0
+    fit["temperature_sd"][40:60, 1] = 9.0
+    fit["converged"][55:58] = False
+    figure = plot_temperature(fit)
+    near, far = panels(figure)
+    assert [axes.get_title() for axes in (near, far)] == [
+        "voxel 1 (edges differ)",
+        "voxel 2 (edges differ)",
+    ]
+    padding = np.isin(np.arange(180), range(40, 60))
+    temperature = fit["temperature"].values
+    np.testing.assert_array_equal(
+        values_of(far), sample(fit, np.where(padding, np.nan, temperature[:, 1]))
+    )
+    np.testing.assert_array_equal(striped(far), [sample(fit, padding) == 1])
+    assert near.images[0].norm.vmax < 25
+    assert legend(figure) == ["no data", "not converged", "no such voxel"]
+
+
+def test_reddening_of_what_a_superpixel_does_not_have(sky):
+    sky["n_voxel"] = ("superpixel", np.repeat([1, 2], 90))
+    figure = plot_reddening(sky)
+    near, far = panels(figure)
+    assert [axes.get_title() for axes in (near, far)] == ["0–0.5 kpc", "0.5–2 kpc"]
+    padding = np.arange(180) < 90
+    expected = np.where(padding[:, None], np.nan, sky["reddening"].values[:, :, 1])
+    np.testing.assert_allclose(values_of(far), sample(sky, expected))
+    np.testing.assert_array_equal(striped(far), [sample(sky, padding) == 1])
+    assert striped(near) == []
+    assert legend(figure) == ["no data", "no such voxel"]
+
+
+def test_voxels_are_chosen_by_the_numbers_of_titles(make_fit, sky):
+    fit = make_fit(sky)
+    (panel,) = panels(plot_temperature(fit, voxels=[2]))
+    assert panel.get_title() == "0.5–2 kpc"
+    np.testing.assert_array_equal(values_of(panel), sample(fit, fit["temperature"].values[:, 1]))
+    (panel,) = panels(plot_reddening(sky, voxels=[2]))
+    assert panel.get_title() == "0.5–2 kpc"
+    np.testing.assert_allclose(values_of(panel), sample(sky, sky["reddening"].values[:, :, 1]))
+    sky["true_temperature"] = ("voxel", [19.0, 17.0])
+    truth = panels(plot_truth(fit, sky, voxels=[2]))[0]
+    assert np.nanmax(values_of(truth)) == 17.0
+    for wrong in ([0], [3], []):
+        with pytest.raises(ConfigurationError, match=r"from 1, the nearest, to 2"):
+            plot_temperature(fit, voxels=wrong)
+
+
+VIEW = {"center": (100.0, -10.0), "radius": 20.0}
+
+
+def test_a_zoom_shows_and_scales_by_what_is_in_view_alone(make_fit, sky):
+    fit = make_fit(sky)
+    seen, image = in_view(fit, **VIEW)
+    assert 4 < seen.sizes["superpixel"] < 20
+    assert isinstance(image.projection, Gnomonic)
+    far_away = ~np.isin(fit["superpixel"], seen["superpixel"])
+    for name in ("temperature", "rho", "beta"):
+        fit[name][far_away] *= 7
+    sky["reddening"][far_away] *= 1000
+    sky["emission"][far_away] *= 1000
+    sky["true_temperature"] = ("superpixel", np.where(far_away, 100.0, 18.0))
+    figures = {
+        "temperature": plot_temperature(fit, **VIEW),
+        "parameters": plot_parameters(fit, **VIEW),
+        "reddening": plot_reddening(sky, **VIEW),
+        "emission": plot_emission(fit, sky, **VIEW),
+        "residual": plot_residual(fit, sky, **VIEW),
+        "zoom": plot_zoom(fit, sky, **VIEW),
+        "truth": plot_truth(fit, sky, **VIEW),
+    }
+    for figure in figures.values():
+        for panel in panels(figure):
+            assert panel.images[0].get_extent() == list(image.projection.extent)
+    near = panels(figures["temperature"])[0]
+    np.testing.assert_array_equal(
+        values_of(near), sample(fit, fit["temperature"].values[:, 0], **VIEW)
+    )
+    assert near.images[0].norm.vmax < 25
+    assert panels(figures["reddening"])[0].images[0].norm.vmax < 2
+    assert panels(figures["truth"])[0].images[0].norm.vmax < 25
+    # Of 217 GHz: noise around 7 MJy/sr.
+    assert panels(figures["emission"])[0].images[0].norm.vmax < 100
+
+
+def test_distances_in_a_title_are_those_in_view(make_fit, sky):
+    fit = cut_differently(make_fit(sky))
+    seen, _ = in_view(fit, **VIEW)
+    one = seen["distance_edge"].values
+    assert len(np.unique(one[:, 1])) == 1  # or the test would be none
+    assert panels(plot_temperature(fit, **VIEW))[0].get_title() == "0–0.5 kpc"
+
+
+def test_where_nothing_is_in_view(make_fit, make_sky):
+    fit = make_fit(make_sky([5, 6]))
+    with pytest.raises(ResultError, match=r"no data within 10 deg of l = 270, b = -60; the near"):
+        plot_temperature(fit, center=(270.0, -60.0), radius=10.0)
+    with pytest.raises(ConfigurationError, match="a zoom needs both"):
+        plot_temperature(fit, center=(270.0, -60.0))
+    with pytest.raises(ConfigurationError, match="a zoom needs both"):
+        plot_temperature(fit, radius=3.0)
+
+
+def test_residual_in_units_of_the_noise(make_fit, sky):
+    sky["valid"][7] = False
+    rng = np.random.default_rng(3)
+    shape = sky["emission"].shape
+    sky["sigma"] = (sky["emission"].dims, rng.uniform(0.5, 2, shape))
+    fit = make_fit(sky)
+    fit["converged"][20:30] = False
+    figure = plot_residual(fit, sky)
+    *axes, chi2 = panels(figure)
+    assert len(axes) == 5
+    ratio = (residual(fit, sky) / sky["sigma"]).values
+    ratio[20:30] = np.nan
+    failed = sample(fit, np.isin(np.arange(180), range(20, 30))) == 1
+    for band, panel in enumerate(axes):
+        expected = sample(sky, ratio[:, :, band])
+        np.testing.assert_allclose(values_of(panel), expected)
+        assert panel.images[0].norm is axes[0].images[0].norm
+        np.testing.assert_array_equal(striped(panel), [failed])
+        rms = np.sqrt(np.nanmean(expected**2))
+        assert panel.get_title() == f"{sky['frequency'].values[band]:.0f} GHz: rms {rms:.3g}"
+    norm = axes[0].images[0].norm
+    assert norm.vmin == -norm.vmax < 0
+    expected = np.where(fit["converged"], fit["chi2"] / 80, np.nan)
+    np.testing.assert_allclose(values_of(chi2), sample(fit, expected))
+    np.testing.assert_array_equal(striped(chi2), [failed])
+    assert bars(figure) == [
+        r"(observed $-$ reconstructed) / $\sigma$",
+        r"$\chi^2$ per datum",
+    ]
+    assert legend(figure) == ["no data", "not converged"]
+
+
+def test_emission_is_not_reconstructed_where_the_fit_did_not_converge(make_fit, sky):
+    fit = make_fit(sky)
+    fit["converged"][20:30] = False
+    axes = panels(plot_emission(fit, sky))
+    failed = sample(fit, ~fit["converged"].values) == 1
+    assert failed.any()
+    assert np.isfinite(values_of(axes[0])[failed]).all()
+    for panel in (*axes[1:3], axes[15]):
+        assert np.isnan(values_of(panel)[failed]).all()
+        np.testing.assert_array_equal(striped(panel), [failed])
+
+
+def test_one_band_observed_and_reconstructed(make_fit, sky):
+    fit = make_fit(sky)
+    figure = plot_zoom(fit, sky, **VIEW, band="857")
+    axes = panels(figure)
+    assert [panel.get_title() for panel in axes] == ["Observed", "Reconstructed", "Residual"]
+    observed, model = sky["emission"].values[:, :, 3], reconstruct(fit, sky).values[:, :, 3]
+    for panel, values in zip(axes, (observed, model, observed - model), strict=True):
+        np.testing.assert_allclose(values_of(panel), sample(sky, values, **VIEW))
+    assert axes[0].images[0].norm is axes[1].images[0].norm
+    assert axes[2].images[0].norm.vmin == -axes[2].images[0].norm.vmax
+    assert bars(figure) == ["Emission at 857 GHz [MJy/sr]", "Residual at 857 GHz [MJy/sr]"]
+    with pytest.raises(ConfigurationError, match=r"unknown band '856'.*did you mean '857'"):
+        plot_zoom(fit, sky, **VIEW, band="856")
+
+
+def test_noise_around_zero_is_no_hole_in_the_emission(make_fit, sky):
+    fit = make_fit(sky)
+    positive = panels(plot_emission(fit, sky))
+    assert isinstance(positive[0].images[0].norm, LogNorm)
+    # In one band alone: the others have scales of the same kind.
+    sky["emission"][::10, :, 2] = -0.2
+    axes = panels(plot_emission(fit, sky))
+    for band in range(5):
+        norm = axes[3 * band].images[0].norm
+        assert isinstance(norm, AsinhNorm)
+        assert norm.linear_width == sky["sigma"].values[band]
+    np.testing.assert_allclose(
+        values_of(axes[6]), sample(sky, sky["emission"].values[:, :, 2]), atol=1e-12
+    )
+
+
+def test_many_panels_have_their_graticule_labelled_once(make_fit, make_sky):
+    def labels(figure):
+        return [len(panel.texts) > 0 for panel in panels(figure)]
+
+    sky = make_sky(ALL_SKY)
+    fit = make_fit(sky)
+    assert labels(plot_temperature(fit)) == [True, True]
+    assert labels(plot_emission(fit, sky)) == [True] + 15 * [False]
+
+
+def test_blocks_of_a_sky_make_one_image(make_fit, sky, monkeypatch):
+    fit = make_fit(sky)
+    whole = [values_of(panel) for panel in panels(plot_emission(fit, sky))]
+    near = values_of(panels(plot_reddening(sky))[0])
+    for module in ("reconstruction", "figures_reddening"):
+        monkeypatch.setattr(f"pymcdust.products.{module}.BLOCK_SIZE", 16 * 5 * 7)
+    for before, panel in zip(whole, panels(plot_emission(fit, sky)), strict=True):
+        np.testing.assert_allclose(values_of(panel), before, rtol=1e-12)
+    np.testing.assert_array_equal(values_of(panels(plot_reddening(sky))[0]), near)

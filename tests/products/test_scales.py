@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from matplotlib.colors import LogNorm
+from matplotlib.colors import AsinhNorm, LogNorm
 from matplotlib.figure import Figure
 
-from pymcdust.products.scales import is_wide, sequential, symmetric
+from pymcdust.products.scales import is_wide, noisy, reaches_zero, sequential, symmetric
 
 
 def test_outliers_do_not_set_the_scale_but_show_as_arrows():
@@ -84,3 +84,56 @@ def test_what_is_wide():
     assert is_wide(np.geomspace(1, 100, 50))
     assert not is_wide(np.linspace(5, 10, 50))
     assert not is_wide(np.array([np.nan, -1.0]))
+
+
+def test_what_reaches_zero():
+    assert reaches_zero(np.linspace(-1, 10, 50))
+    assert not reaches_zero(np.array([-1.0, *np.linspace(1, 10, 200)]))  # but for an outlier
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "noise"),
+    [(-0.2, 1.5, 0.1), (-3, 8000, 1.0), (-0.5, 0.9, 0.7), (0.1, 90.0, 0.1)],
+)
+def test_a_scale_of_noise_is_linear_below_it_and_logarithmic_above(low, high, noise):
+    scale = noisy(np.linspace(low, high, 5001), "inferno", noise)
+    norm = scale.norm
+    assert isinstance(norm, AsinhNorm)
+    values = np.array([low, -0.1 * noise, 0.0, 0.1 * noise, high])
+    expected = np.arcsinh(values / noise)
+    ends = np.arcsinh(np.array([norm.vmin, norm.vmax]) / noise)
+    np.testing.assert_allclose(norm(values), (expected - ends[0]) / np.ptp(ends), atol=1e-9)
+    np.testing.assert_array_equal(scale.clip(values), values)
+    figure = Figure()
+    axis = scale.bar(figure, [figure.add_subplot()], "value", vertical=False).ax.xaxis
+    ticks = axis.get_majorticklocs()
+    assert 3 <= len(ticks) <= 8
+    assert (0.0 in ticks) == (norm.vmin <= 0)
+    assert np.diff(norm(ticks)).min() > 1 / 7
+    assert all(np.isin(float(f"{abs(tick):e}"[0]), [0, 1, 2, 5]) for tick in ticks)
+    assert axis.get_major_formatter()(-0.5) == "−0.5"
+
+
+def test_a_scale_of_noise_far_from_zero_has_ticks():
+    scale = noisy(np.linspace(2.0, 3.0, 99), "inferno", 0.1)
+    figure = Figure()
+    axis = scale.bar(figure, [figure.add_subplot()], "value", vertical=False).ax.xaxis
+    ticks = axis.get_majorticklocs()
+    assert np.count_nonzero((ticks > 2.0) & (ticks < 3.0)) >= 3
+
+
+def test_a_single_value_with_noise_has_a_scale():
+    assert noisy(np.full(5, -1.0), "inferno", 0.5).norm.vmax > -1.0
+    assert noisy(np.full(5, np.nan), "inferno", 0.5).norm.vmax > 0.0
+
+
+def test_a_bar_below_one_column_has_few_ticks():
+    figure = Figure((7, 3))
+    panels = figure.subplots(1, 3)
+    scale = symmetric(np.array([-3.3, 3.3]), "RdBu_r")
+    counts = []
+    for axes in (list(panels), [panels[2]]):
+        bar = scale.bar(figure, axes, "value", vertical=False)
+        ticks = bar.ax.xaxis.get_majorticklocs()
+        counts.append(np.count_nonzero(np.abs(ticks) <= scale.norm.vmax))
+    assert counts[0] > counts[1] == 3

@@ -42,4 +42,24 @@ def test_what_has_no_sightline(thin):
     with pytest.raises(ResultError, match="superpixel 368 of the sky has no valid pixel"):
         plot_sightline(thin.assign(reddening=thin["reddening"] * np.nan), 368)
     one = thin.isel(superpixel=[1])
-    assert plot_sightline(one).axes[0].get_title().startswith("superpixel 369 (Nside 8), 20 vox")
+    assert plot_sightline(one).axes[0].get_title() == (
+        "superpixel 369 (Nside 8, $l$ = 95.62°, $b$ = 9.59°), 20 voxels"
+    )
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_padding_is_not_part_of_a_sightline(thin, told):
+    edges = np.tile(thin["distance_edge"].values, (2, 1))
+    edges[1, 4:] = edges[1, 3] + 1e-3 * np.arange(1, 18)
+    thin = thin.assign(distance_edge=(("superpixel", "voxel_edge"), edges))
+    thin["reddening"][1, :, 3:] = 0.0
+    if told:
+        thin = thin.assign(n_voxel=("superpixel", [20, 3]))
+    (axes,) = plot_sightline(thin, 369).axes
+    steps = [patch for patch in axes.patches if hasattr(patch, "get_data")]
+    np.testing.assert_allclose(
+        steps[1].get_data().values, thin["reddening"][1, :, :3].mean("pixel")
+    )
+    assert axes.get_xlim()[1] == edges[1, 3]
+    assert axes.get_title().endswith("3 voxels")
+    assert plot_sightline(thin, 368).axes[0].get_title().endswith("20 voxels")
