@@ -146,7 +146,9 @@ function drawMap() {
   const axis = { visible: false, fixedrange: false }, compact = width < 520;
   const lines = graticule(state.range);
   const layout = {
-    font: FONT, width, height: height + below, margin: { l: 0, r: 0, t: 0, b: below }, dragmode: "pan",
+    font: FONT, width, height: height + below, dragmode: "pan",
+    // The colour bar would widen the margin, and the map would no longer fill its place.
+    margin: { l: 0, r: 0, t: 0, b: below, autoexpand: false },
     hovermode: "closest", hoveranywhere: true, clickanywhere: true, paper_bgcolor: "white", plot_bgcolor: "white",
     xaxis: { ...axis, range: [...x] }, yaxis: { ...axis, range: [...y], scaleanchor: "x" },
     annotations: lines.labels.map((label) => ({

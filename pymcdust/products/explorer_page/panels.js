@@ -50,10 +50,11 @@ function bandTable(fit, row) {
   return fit.frequency.map((frequency, band) => {
     const seen = fit.arrays.emission(row, band), scatter = fit.arrays.emission_sd(row, band);
     const model = fit.emission(row, frequency, null, band);
-    const digits = Number.isFinite(scatter) && scatter > 0 ? scatter : NaN;
+    // Means are known better than the pixels scatter.
+    const error = scatter / 10;
     return {
-      cells: [fit.bands[band], `${format(seen, digits)} ± ${format(scatter, digits)}`,
-        format(model, digits), format(seen - model, digits / 10)],
+      cells: [fit.bands[band], `${format(seen, error)} ± ${format(scatter, scatter)}`,
+        format(model, error), format(seen - model, error)],
     };
   });
 }
