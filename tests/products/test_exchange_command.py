@@ -1,0 +1,59 @@
+"""``pymcdust export``: which files it writes, and what it refuses."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from pymcdust import cli
+from pymcdust.errors import ConfigurationError
+from pymcdust.sky.dataset import save_sky
+from pymcdust.sky.store import write_store
+
+FITS = ["parameters.fits", *(f"emission_{band}.fits" for band in (217, 353, 545, 857, 2998))]
+ZARR = ["parameters.zarr", "emission.zarr"]
+MOC = ["fit.moc.fits", "data.moc.fits"]
+
+
+@pytest.fixture
+def export(make_sky, make_fit, tmp_path):
+    """Return a function that runs the command, and what it says of its end."""
+    sky = make_sky([5, 6, 40]).assign_coords(pixel=np.arange(16), voxel=np.arange(2))
+    sky.attrs["reddening_unit"] = "bayestar2019"
+    save_sky(sky, tmp_path / "sky.zarr")
+    write_store(make_fit(sky), tmp_path / "fit.zarr", superpixels_per_chunk=3)
+    stores = [str(tmp_path / "fit.zarr"), str(tmp_path / "sky.zarr")]
+
+    def run(*options):
+        out = ["--out", str(tmp_path / "maps")]
+        return CliRunner().invoke(cli.app, ["export", *stores, *out, *options])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("formats", "names"),
+    [([], FITS), (["zarr"], ZARR), (["moc", "fits", "moc"], FITS + MOC)],
+)
+def test_formats(export, tmp_path, formats, names):
+    result = export(*(word for name in formats for word in ("--format", name)))
+    assert result.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == sorted(names)
+    for name in formats:
+        assert f"({name})" in result.output
+
+
+def test_coverage(export, tmp_path):
+    assert export("--coverage", "partial").exit_code == 0
+    assert Table.read(tmp_path / "maps" / "parameters.fits")["PIXEL"].tolist() == [5, 6, 40]
+    assert isinstance(export().exception, ConfigurationError)
+    assert export("--overwrite").exit_code == 0
+    assert len(Table.read(tmp_path / "maps" / "parameters.fits")) == 192
+
+
+def test_unknown_format(export, tmp_path):
+    result = export("--format", "hdf5")
+    assert result.exit_code == 2
+    assert "hdf5" in result.output
+    assert "zarr" in result.output
+    assert not (tmp_path / "maps").exists()
