@@ -27,6 +27,7 @@ bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/sampling.py
 	@$(PYTHON) tests/benchmarks/comparison.py
 	@$(PYTHON) tests/benchmarks/ingestion.py
+	@$(PYTHON) tests/benchmarks/query.py
 
 calibration: $(TEST_ENV)  ## Calibrate samplers and comparisons by simulation, into docs
 	@$(PYTHON) tests/benchmarks/calibration.py --write docs
