@@ -1,0 +1,195 @@
+"""Pictures and films in files: PNG, GIF and MP4, whose bytes tell of nothing but the pictures."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from pymcdust.errors import ConfigurationError, unknown
+from pymcdust.products.legend import add_legend
+from pymcdust.products.render import (
+    BRIGHTNESS_GAMMA,
+    SATURATION_GAMMA,
+    Camera,
+    develop,
+    exposure_of,
+    light_of,
+    to_bytes,
+)
+from pymcdust.products.staging import staged
+from pymcdust.products.volume import Volume
+
+#: Endings of pictures, and of films.
+ENDINGS: tuple[str, ...] = (".png", ".mp4", ".gif")
+
+#: Pictures per second.
+RATE = 25
+
+#: Quality of MP4, by which rates differ from scene to scene; smaller is better (x264's CRF).
+QUALITY = 18
+
+
+def check_file(path: Path, overwrite: bool, allowed: Sequence[str] = ENDINGS) -> None:
+    """Raise a ConfigurationError if a file has no ending that is allowed, or must not be there."""
+    if path.suffix not in allowed:
+        raise ConfigurationError(unknown("ending of the file", path.suffix or path.name, allowed))
+    if path.exists() and not overwrite:
+        raise ConfigurationError(f"{path} exists; give another name, or ask to overwrite")
+
+
+def take_pictures(
+    volume: Volume,
+    cameras: Sequence[Camera],
+    exposure: float | None = None,
+    saturation_gamma: float = SATURATION_GAMMA,
+    brightness_gamma: float = BRIGHTNESS_GAMMA,
+    legend: bool = True,
+) -> Iterator[np.ndarray]:
+    """Take the pictures of a film, all with one exposure.
+
+    Parameters
+    ----------
+    volume : Volume
+        The dust.
+    cameras : sequence of Camera
+        A camera for each picture, as `pymcdust.products.render.loop_camera` returns them.
+    exposure : float, optional
+        As for `pymcdust.products.render.render`; that of the first picture if left out.
+    saturation_gamma, brightness_gamma : float, optional
+        As for `pymcdust.products.render.develop`.
+    legend : bool, optional
+        Whether the legend is written on them.
+
+    Yields
+    ------
+    (height, width, 3) array of uint8
+        One picture after the other, for `write_film`.
+    """
+    for camera in cameras:
+        light = light_of(volume, camera)
+        exposure = exposure_of(light) if exposure is None else exposure
+        picture = to_bytes(develop(light, exposure, saturation_gamma, brightness_gamma))
+        if legend:
+            picture = add_legend(picture, camera, saturation_gamma, brightness_gamma)
+        yield picture
+
+
+def write_still(path: str | Path, picture: np.ndarray, overwrite: bool = False) -> Path:
+    """Write a picture as PNG.
+
+    Parameters
+    ----------
+    path : path
+        The file, whose name ends in ``.png``.
+    picture : (height, width, 3) array of uint8
+        The picture.
+    overwrite : bool, optional
+        Whether a file may be replaced.
+
+    Returns
+    -------
+    Path
+        The file. The same picture gives the same bytes.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name has another ending, or the file exists.
+    """
+    path = Path(path)
+    check_file(path, overwrite, ENDINGS[:1])
+    with staged(path.parent, [path.name], overwrite) as unfinished:
+        Image.fromarray(picture).save(unfinished / path.name, optimize=True)
+    return path
+
+
+def write_film(
+    path: str | Path, pictures: Iterable[np.ndarray], rate: int = RATE, overwrite: bool = False
+) -> Path:
+    """Write a film, picture by picture.
+
+    Parameters
+    ----------
+    path : path
+        The file, whose name ends in ``.mp4`` or ``.gif``.
+    pictures : iterable of (height, width, 3) arrays of uint8
+        The pictures, all of the same size; for MP4 both sides are even.
+    rate : int, optional
+        Pictures per second. GIF counts in hundredths of a second, and has 50 a second at most.
+    overwrite : bool, optional
+        Whether a file may be replaced.
+
+    Returns
+    -------
+    Path
+        The file. GIF has 256 colours for each picture, and goes round for ever.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name has another ending, the file exists, there is no picture, or they differ in
+        size, or a side is odd in MP4.
+    """
+    path = Path(path)
+    check_file(path, overwrite, ENDINGS[1:])
+    if not 0 < rate <= (50 if path.suffix == ".gif" else 240):
+        raise ConfigurationError(f"rate is {rate}; allowed are 1 to 240 a second, to 50 in GIF")
+    with staged(path.parent, [path.name], overwrite) as unfinished:
+        write = _write_gif if path.suffix == ".gif" else _write_mp4
+        write(unfinished / path.name, _alike(pictures), rate)
+    return path
+
+
+def _alike(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield pictures that have the size of the first."""
+    shape = None
+    for picture in pictures:
+        shape = shape or picture.shape
+        if picture.shape != shape:
+            raise ConfigurationError(
+                f"a picture has the size {picture.shape[1::-1]}, the first {shape[1::-1]}; those "
+                "of a film have the same"
+            )
+        yield picture
+    if shape is None:
+        raise ConfigurationError("the film has no picture; give one at least")
+
+
+def _write_gif(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
+    # A palette for each picture: dust of a few temperatures needs few hues, but many shades.
+    frames = (Image.fromarray(picture).quantize(256) for picture in pictures)
+    first = next(frames)
+    first.save(path, save_all=True, append_images=frames, duration=round(1000 / rate), loop=0)
+
+
+def _write_mp4(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
+    first = next(pictures)
+    height, width = first.shape[:2]
+    if height % 2 or width % 2:
+        raise ConfigurationError(
+            f"the pictures are {width} x {height} points; in MP4 both numbers are even"
+        )
+    film = imageio_ffmpeg.write_frames(
+        str(path),
+        (width, height),
+        fps=rate,
+        codec="libx264",
+        macro_block_size=2,
+        quality=None,
+        output_params=[
+            *("-crf", str(QUALITY), "-preset", "slow", "-movflags", "+faststart"),
+            # No version of the encoder, no time, and threads, on which the encoder's choices
+            # depend, as many as anywhere: the same pictures give the same bytes.
+            *("-threads", "1"),
+            *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        ],
+    )
+    film.send(None)
+    film.send(np.ascontiguousarray(first))
+    try:
+        for picture in pictures:
+            film.send(np.ascontiguousarray(picture))
+    finally:
+        film.close()
