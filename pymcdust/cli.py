@@ -12,6 +12,7 @@ from pymcdust.commands.judgement import compare, info, report, sensitivity
 from pymcdust.commands.plot import app as plot
 from pymcdust.commands.products import demo, export
 from pymcdust.commands.query import query
+from pymcdust.commands.render import render
 from pymcdust.commands.sky import download, prepare, simulate
 from pymcdust.errors import PymcdustError
 
@@ -36,6 +37,7 @@ COMMANDS = (
     report,
     export,
     query,
+    render,
     explore,
     info,
 )
