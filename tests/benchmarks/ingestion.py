@@ -40,6 +40,9 @@ BEAM = 10.0
 #: Seconds between two looks at the memory.
 PERIOD = 0.02
 
+#: How often a map is smoothed by each method; the quickest counts.
+REPEATS = 3
+
 GIGABYTE = 1e9
 
 #: Packages that read, smooth and store maps.
@@ -225,9 +228,11 @@ def smoothings(archive: Archive) -> list[list[str]]:
     spread = truth.std()
     for name, method in methods.items():
         _say(f"smoothing: {name}")
-        began = perf_counter()
-        found = method()
-        seconds = perf_counter() - began
+        seconds = np.inf
+        for _ in range(REPEATS):
+            began = perf_counter()
+            found = method()
+            seconds = min(seconds, perf_counter() - began)
         if name.startswith("`pymcdust"):
             found = healpy.reorder(found, n2r=True)
         first = found if first is None else first
@@ -276,7 +281,8 @@ def write_page(
         "the pages of mapped files that happened to be there as well. Both are looked at every "
         f"{1e3 * PERIOD:.0f} ms; the last row is the kernel's own count. The second run has a "
         "reddening map of fewer slices and the same maps of the bands: it saves where that file is "
-        "read and its checksum computed; other differences are chance.",
+        "read and its checksum computed; other differences are chance, and what else the machine "
+        "did.",
         _table(stages, _stage_rows(runs)),
         f"The sky takes {first.stored / GIGABYTE:.2f} GB on disk, compressed "
         f"{first.report['compressed'] / 1e6:.0f} MB in memory.",
@@ -308,7 +314,14 @@ def write_page(
         "by the smoothed weight, which holes need anyhow, takes most of that away. It costs "
         "another transform, once for all maps that share their holes.",
         _table(
-            ["", "seconds", "rms error", "largest error", "off the first row at most"], smoothing
+            [
+                "",
+                f"seconds, least of {REPEATS}",
+                "rms error",
+                "largest error",
+                "off the first row at most",
+            ],
+            smoothing,
         ),
     ]
     return "\n\n".join(sections) + "\n"
