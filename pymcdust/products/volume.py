@@ -47,7 +47,7 @@ def glow(temperature: np.ndarray | float) -> np.ndarray:
     Examples
     --------
     >>> glow(18.0).round(3)
-    array([0.98 , 1.   , 0.986])
+    array([0.984, 1.   , 0.986])
     """
     temperature = np.asarray(temperature, dtype=float)[..., None]
     return planck(np.asarray(CHANNEL_FREQUENCY), temperature) / _UNIT
