@@ -165,8 +165,11 @@ def test_any_number_of_voxels(make_sky, make_fit, n_voxel):
     edges = np.linspace(0, 2, n_voxel + 1)
     sky = make_sky(SUPERPIXELS, edges=edges)
     fit, coords = make_fit(sky), points()
-    found = DustTemperatureQuery(fit, sky)(coords)
-    check(found, brute_force(fit, sky, coords, lambda s, v: value(fit["temperature"], s, v)))
+    query = DustTemperatureQuery(fit, sky)
+    check(
+        query(coords), brute_force(fit, sky, coords, lambda s, v: value(fit["temperature"], s, v))
+    )
+    assert np.isnan(query.query_gal(coords.l[-1], coords.b[-1], np.inf))
 
 
 def test_blocks_do_not_change_the_answer(fit, sky, make_posterior, monkeypatch):
@@ -250,7 +253,11 @@ def test_the_galactic_centre_is_a_place_of_its_own_frame(make_sky, make_fit):
     seen = centre.galactic
     superpixel = hp.ang2pix(NSIDE, seen.l.deg, seen.b.deg, nest=True, lonlat=True)
     expected = np.float32(fit["temperature"].sel(superpixel=superpixel)[1])
-    assert DustTemperatureQuery(fit, sky)(centre) == expected
+    query = DustTemperatureQuery(fit, sky)
+    assert query(centre) == expected
+    # Nor is a direction of NaN that of the centre, in whose superpixel there is a fit.
+    lost = SkyCoord([np.nan, 0] * u.deg, [0, np.nan] * u.deg, frame="galactic")
+    assert np.isnan(query(lost)).all()
 
 
 def test_pixels_are_those_of_dustmaps(make_sky, make_fit):
