@@ -24,10 +24,14 @@ CHANNELS = 4
 CUBIC_ANGLE = 0.125
 
 #: A cubic spans no more than this part of the distance to a pole, where meridians converge.
-CUBIC_AT_POLE = 0.5
+CUBIC_AT_POLE = 0.25
 
-#: Length of the chords of a cubic, in pixels. Their sagitta is some thousandths of a pixel.
-CHORD = 1.5
+#: Largest distance of a cubic from its chords, in sides of a pixel. Crossings are corrected for it,
+#: which leaves some 1e-5; what only touches a border is not seen to cross it.
+SAGITTA = 0.005
+
+#: Largest angle [rad] of a chord, for which tan is a series of two terms to 1e-9.
+CHORD_ANGLE = 0.03
 
 #: A ray that passes nearer to the origin than this, in units of the farthest edge, passes through.
 _AT_ORIGIN = 1e-9
@@ -59,7 +63,7 @@ def integrate_rays(
     -------
     (ray, 4) array of float32
         The integrals, from the camera to the farthest edge. Lengths within pixels and voxels are
-        exact; where a ray goes from one pixel to the next is known to some thousandths of a pixel.
+        exact; where a ray goes from one pixel to the next is known to some 1e-5 of a pixel.
 
     Raises
     ------
@@ -99,9 +103,9 @@ def _check(volume: np.ndarray, edges: np.ndarray) -> None:
         raise ConfigurationError(
             f"the volume has {pixels} pixels; allowed are 12 Nside^2, Nside being a power of two"
         )
-    rows = edges.shape[0] if edges.ndim == 2 else 0
+    rows, columns = edges.shape if edges.ndim == 2 else (0, 0)
     coarse = rows == 1 or (healpy.isnpixok(rows) and rows <= pixels)
-    if not coarse or edges.shape[1] != len(volume) + 1:
+    if not coarse or columns != len(volume) + 1:
         raise ConfigurationError(
             f"the edges have the shape {edges.shape}; a volume of {pixels} pixels and "
             f"{len(volume)} voxels needs {len(volume) + 1} edges, in one row, or in one for each "
@@ -354,7 +358,8 @@ def _trace(
             du0, dv0 = span * du0, span * dv0
             u2, v2 = 3 * (u1 - u0) - 2 * du0 - span * du1, 3 * (v1 - v0) - 2 * dv0 - span * dv1
             u3, v3 = du0 + span * du1 - 2 * (u1 - u0), dv0 + span * dv1 - 2 * (v1 - v0)
-            chords = math.ceil(span * nside / CHORD)
+            bend = max(abs(u2), abs(u2 + 3 * u3), abs(v2), abs(v2 + 3 * v3))
+            chords = math.ceil(max(span / CHORD_ANGLE, math.sqrt(nside * bend / (4 * SAGITTA))))
             chord = span / chords
             turn = chord + chord**3 / 3
             u, v = u0, v0
@@ -365,20 +370,30 @@ def _trace(
                 to_i, to_j = _square(next_u, next_v, nside, quarter, polar)
                 left = abs(to_i - i) + abs(to_j - j)
                 if left:
-                    # When the chord crosses the next line of the grid (Amanatides & Woo 1987).
+                    # When the chord crosses the next line of the grid (Amanatides & Woo 1987), and
+                    # by how much sooner the parabola does.
                     step_i, step_j = 1 if to_i > i else -1, 1 if to_j > j else -1
-                    per_u, per_v = 1 / (nside * (next_u - u)), 1 / (nside * (next_v - v))
-                    when_u = (i + (step_i > 0) - nside * u) * per_u if to_i != i else math.inf
-                    when_v = (j + (step_j > 0) - nside * v) * per_v if to_j != j else math.inf
+                    per_u, per_v = 1 / (next_u - u), 1 / (next_v - v)
+                    line_u = ((i + (step_i > 0)) / nside - u) * per_u
+                    line_v = ((j + (step_j > 0)) / nside - v) * per_v
+                    bend_u = (u2 + 3 * u3 * (t - 0.5 / chords)) / chords**2 * per_u
+                    bend_v = (v2 + 3 * v3 * (t - 0.5 / chords)) / chords**2 * per_v
+                    per_u, per_v = abs(per_u) / nside, abs(per_v) / nside
+                    when_u = line_u + bend_u * line_u * (1 - line_u) if to_i != i else math.inf
+                    when_v = line_v + bend_v * line_v * (1 - line_v) if to_j != j else math.inf
                     while left:
                         if when_u < when_v:
                             when = when_u
                             i += step_i
-                            when_u = when_u + abs(per_u) if to_i != i else math.inf
+                            line_u += per_u
+                            when_u = line_u + bend_u * line_u * (1 - line_u)
+                            when_u = when_u if to_i != i else math.inf
                         else:
                             when = when_v
                             j += step_j
-                            when_v = when_v + abs(per_v) if to_j != j else math.inf
+                            line_v += per_v
+                            when_v = line_v + bend_v * line_v * (1 - line_v)
+                            when_v = when_v if to_j != j else math.inf
                         left -= 1
                         angle = min(max(when, 0.0), 1.0) * chord
                         more = angle + angle**3 / 3

@@ -1,6 +1,7 @@
 """Pictures of dust in three dimensions, as a camera among it would see them."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +73,7 @@ class Camera:
             raise ConfigurationError(
                 f"the field is {self.field} degrees wide; allowed is more than 0 and less than 180"
             )
-        if len(self.size) != 2 or not all(isinstance(n, int) and n > 0 for n in self.size):
+        if len(self.size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in self.size):
             raise ConfigurationError(
                 f"the picture's size is {self.size!r}; allowed are two whole numbers above 0"
             )
