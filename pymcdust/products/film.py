@@ -1,6 +1,8 @@
 """Pictures and films in files: PNG, GIF and MP4, whose bytes tell of nothing but the pictures."""
 
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -131,6 +133,8 @@ def write_film(
     ConfigurationError
         If the name has another ending, the file exists, there is no picture, or they differ in
         size, or a side is odd in MP4.
+    OSError
+        If the film cannot be encoded, as where the disk is full.
     """
     path = Path(path)
     check_file(path, overwrite, ENDINGS[1:])
@@ -171,25 +175,25 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
         raise ConfigurationError(
             f"the pictures are {width} x {height} points; in MP4 both numbers are even"
         )
-    film = imageio_ffmpeg.write_frames(
-        str(path),
-        (width, height),
-        fps=rate,
-        codec="libx264",
-        macro_block_size=2,
-        quality=None,
-        output_params=[
-            *("-crf", str(QUALITY), "-preset", "slow", "-movflags", "+faststart"),
-            # No version of the encoder, no time, and threads, on which the encoder's choices
-            # depend, as many as anywhere: the same pictures give the same bytes.
-            *("-threads", "1"),
-            *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-        ],
-    )
-    film.send(None)
-    film.send(np.ascontiguousarray(first))
-    try:
-        for picture in pictures:
-            film.send(np.ascontiguousarray(picture))
-    finally:
-        film.close()
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        *("-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+        *("-s", f"{width}x{height}", "-r", str(rate), "-i", "-"),
+        *("-c:v", "libx264", "-crf", str(QUALITY), "-preset", "slow", "-pix_fmt", "yuv420p"),
+        # No version of the encoder, no time, and threads, on which the encoder's choices depend,
+        # as many as anywhere: the same pictures give the same bytes.
+        *("-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *("-movflags", "+faststart", "-y", str(path)),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
+        try:
+            for picture in chain([first], pictures):
+                encoder.stdin.write(np.ascontiguousarray(picture))
+        except BrokenPipeError:
+            pass  # The encoder gave up, and says why.
+        except BaseException:
+            encoder.kill()
+            raise
+        _, complaint = encoder.communicate()
+    if encoder.returncode:
+        raise OSError(f"the film could not be encoded: {complaint.decode().strip()}")
