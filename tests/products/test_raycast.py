@@ -36,7 +36,7 @@ def at(volume, edges, places):
     return np.where(inside[:, None], found, 0.0)
 
 
-def brute_force(volume, edges, camera, ray, samples=200_000):
+def brute_force(volume, edges, camera, ray, samples=150_000):
     """Add up a ray from very many samples, fine both in angle, from the origin, and in length."""
     closest = -camera @ ray
     impact = np.linalg.norm(camera + closest * ray)
@@ -59,7 +59,7 @@ def test_from_the_origin_a_ray_is_its_sightline(rows):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("nside", [1, 2, 16, 64])
+@pytest.mark.parametrize("nside", [1, 2, 64])
 @pytest.mark.parametrize("rows", [1, 12])
 @pytest.mark.parametrize(
     "camera", [(0.01, 0.02, -0.01), (1.0, -2.0, 0.5), (0.3, 0.1, 4.0), (-40.0, 25.0, 30.0)]
@@ -125,9 +125,9 @@ def test_rays_through_the_origin_see_one_sightline_and_the_opposite_one():
             np.testing.assert_allclose(found, both, rtol=1e-4)
 
 
-@pytest.mark.parametrize("nside", [1, 8, 64])
-@pytest.mark.parametrize("miss", [0.0, 1e-13, 1e-6, 0.003, 0.05])
-@pytest.mark.parametrize("turn", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("nside", [1, 32])
+@pytest.mark.parametrize("miss", [0.0, 1e-13, 1e-6, 0.02])
+@pytest.mark.parametrize("turn", [0.25, 1.0])
 def test_rays_over_a_pole_and_along_the_meridians_of_base_pixels(nside, miss, turn):
     """Rings are the same on both sides of a meridian, where rounding decides about pixels."""
     n_pixel = healpy.nside2npix(nside)
