@@ -107,6 +107,10 @@ def test_temperature_of_each_voxel(make_fit, sky):
 def test_legend_names_only_what_is_there(make_fit, make_sky):
     whole = make_fit(make_sky(ALL_SKY))
     assert not plot_temperature(whole).legends
+    striped_alone = whole.copy(deep=True)
+    striped_alone["temperature_sd"][3:9] = 9.0
+    (entry,) = legend(plot_temperature(striped_alone))
+    assert entry.startswith("prior dominates")
     assert legend(plot_temperature(whole.isel(superpixel=slice(50)))) == ["no data"]
 
 
@@ -288,6 +292,26 @@ def test_what_a_superpixel_does_not_have_is_neither_a_temperature_nor_the_prior(
     np.testing.assert_array_equal(striped(far), [sample(fit, padding) == 1])
     assert near.images[0].norm.vmax < 25
     assert legend(figure) == ["no data", "not converged", "no such voxel"]
+
+
+def test_truth_of_what_was_not_measured(make_fit, sky):
+    sky = cut_differently(sky)
+    fit = make_fit(sky)
+    fit["converged"][30:45] = False
+    sky["true_temperature"] = ("voxel", [19.0, 17.0])
+    truth, estimate, error = panels(plot_truth(fit, sky))[3:]
+    padding = np.isin(np.arange(180), range(40, 60))
+    failed = np.isin(np.arange(180), range(30, 40))
+    np.testing.assert_array_equal(
+        values_of(truth), sample(fit, np.where(padding, np.nan, np.full(180, 17.0)))
+    )
+    np.testing.assert_array_equal(striped(truth), [sample(fit, padding) == 1])
+    for panel, name in ((estimate, "temperature"), (error, "temperature_sd")):
+        expected = np.where(padding | failed, np.nan, fit[name].values[:, 1])
+        np.testing.assert_array_equal(values_of(panel), sample(fit, expected))
+        np.testing.assert_array_equal(
+            striped(panel), [sample(fit, failed) == 1, sample(fit, padding) == 1]
+        )
 
 
 def test_reddening_of_what_a_superpixel_does_not_have(sky):
