@@ -15,6 +15,7 @@ from pymcdust.products.staging import staged
 
 #: The page's own scripts, in the order in which they need each other.
 SCRIPTS: tuple[str, ...] = (
+    "style.js",
     "healpix.js",
     "dust.js",
     "map.js",
@@ -52,7 +53,7 @@ def explore(
     Returns
     -------
     Path
-        The page: 5 MB for the library that draws (plotly.js), and about 40 bytes for each voxel
+        The page: 5 MB for the library that draws (plotly.js), and about 30 bytes for each voxel
         of a fit whose temperature alone differs between voxels.
 
     Raises

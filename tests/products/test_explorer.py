@@ -152,13 +152,14 @@ def test_the_page_needs_nothing_else(page):
     assert not re.search(r"https?:|@import|url\(|\bsrc=|@[a-z]+@", own)
     assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'; ", own)
     assert page.stat().st_size < 6e6
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in own
 
 
 def test_javascript_has_the_geometry_of_healpy(page, ask):
     rng = np.random.default_rng(1)
     longitude = rng.uniform(-400, 400, 1000)
     latitude = np.degrees(np.arcsin(rng.uniform(-1, 1, 1000)))
-    # The poles, and as near to one as 1e-7 degrees, where sines have lost their digits.
+    # The poles, and what is near to one.
     latitude[:2] = 90, -90
     latitude[2:60] = 90 - 10 ** rng.uniform(-7, 0, 58)
     answer = ask(

@@ -91,53 +91,10 @@ function showReading(row) {
   Object.assign(readout.dataset, { value, kind, superpixel: fit.superpixel(row) });
 }
 
-/** Return the traces over the map's image, among them one that only carries the colour bar. */
-function mapTraces(quantity, line, compact) {
-  const scale = quantity.scale && fit.scales[quantity.scale];
-  const contour = { x: [], y: [] };
-  pushLine(contour, pixelOutline(fit.nside, fit.superpixel(state.row), 8));
-  const plain = { hoverinfo: "skip", showlegend: false, mode: "lines" };
-  const traces = [
-    // White on dark colours, dark on light ones.
-    { ...plain, ...line, line: { color: "rgba(255,255,255,0.4)", width: 2 } },
-    { ...plain, ...line, line: { color: "rgba(40,40,40,0.6)", width: 0.8 } },
-    { ...plain, ...outline(), line: { color: INK, width: 1.2 } },
-    { ...plain, ...contour, line: { color: "white", width: 5 } },
-    { ...plain, ...contour, line: { color: "#d4006a", width: 2.5 } },
-  ];
-  const bar = {
-    orientation: "h", x: 0.5, xanchor: "center", y: -0.01, yanchor: "top", len: compact ? 0.96 : 0.75,
-    thickness: 14, outlinewidth: 0.5, ticks: "outside", ticklen: 4,
-    title: { text: quantity.label + (quantity.unit ? ` [${quantity.unit}]` : ""), side: "bottom", font: { size: 13 } },
-  };
-  let marker;
-  if (scale) {
-    const bend = scale.logarithmic ? Math.log10 : (x) => x;
-    const [low, high] = [scale.low, scale.high].map((limit) => limit * quantity.factor);
-    const values = ticks(low, high, scale.logarithmic);
-    marker = {
-      cmin: bend(low), cmax: bend(high),
-      colorscale: scale.colours.map((colour, k) => [k / (scale.colours.length - 1), colour]),
-      colorbar: { ...bar, tickvals: values.map(bend), ticktext: values.map((v) => String(v).replace("-", "−")) },
-    };
-  } else {
-    marker = {
-      cmin: -0.5, cmax: 1.5,
-      colorscale: [[0, ANSWERS[0]], [0.5, ANSWERS[0]], [0.5, ANSWERS[1]], [1, ANSWERS[1]]],
-      colorbar: { ...bar, len: 0.3, tickvals: [0, 1], ticktext: ["no", "yes"] },
-    };
-  }
-  traces.push({
-    ...plain, mode: "markers", x: [0], y: [0],
-    marker: { ...marker, color: [marker.cmin], opacity: 0, showscale: true },
-  });
-  return traces;
-}
-
 function drawMap() {
   const map = element("map"), quantity = chosenQuantity();
   const width = Math.max(200, map.clientWidth), { x, y } = state.range;
-  const height = width * (y[1] - y[0]) / (x[1] - x[0]), below = 62;
+  const height = width * (y[1] - y[0]) / (x[1] - x[0]), below = 68;
   const size = Math.min(1100, Math.round(width * Math.min(2, window.devicePixelRatio || 1)));
   if (!view || view.range !== state.range || view.width !== size) {
     view = new View(fit, state.range, size, Math.round(size * height / width));
@@ -160,7 +117,7 @@ function drawMap() {
       sizey: y[1] - y[0], sizing: "stretch", layer: "below",
     }],
   };
-  Plotly.react(map, mapTraces(quantity, lines.line, compact), layout,
+  Plotly.react(map, mapTraces(fit, state, quantity, lines.line, compact), layout,
     { ...PLOT, responsive: false, scrollZoom: true, doubleClick: false });
   drawLegend(shown, quantity.scale ? fit.scales[quantity.scale].extend : "neither");
 }

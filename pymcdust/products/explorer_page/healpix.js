@@ -39,10 +39,7 @@ function ang2pix(nside, longitude, latitude) {
     y = nside - (falling % nside) - 1;
   } else {
     const quarter = Math.floor(turn), part = turn - quarter;
-    // Near the poles 1 - z has no digits left; the cosine of the latitude has.
-    const rows = height < 0.99
-      ? nside * Math.sqrt(3 * (1 - height))
-      : (nside * Math.cos(latitude * RADIAN)) / Math.sqrt((1 + height) / 3);
+    const rows = nside * Math.sqrt(3 * (1 - height));
     const right = Math.min(Math.floor(part * rows), nside - 1);
     const left = Math.min(Math.floor((1 - part) * rows), nside - 1);
     face = z >= 0 ? quarter : quarter + 8;

@@ -50,7 +50,7 @@ function ticks(low, high, logarithmic) {
     }
     return found;
   }
-  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low) / 7, power = 10 ** Math.floor(Math.log10(rough));
   const step = steps.find((s) => s * power >= rough) * power;
   const found = [];
   for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-12); k++) {
@@ -180,6 +180,49 @@ function graticule(range) {
 function outline() {
   const angles = Array.from({ length: 361 }, (_, k) => k * RADIAN);
   return { x: angles.map((a) => 2 * Math.cos(a)), y: angles.map((a) => Math.sin(a)) };
+}
+
+/** Return the traces over the map's image, among them one that only carries the colour bar. */
+function mapTraces(fit, state, quantity, line, compact) {
+  const scale = quantity.scale && fit.scales[quantity.scale];
+  const contour = { x: [], y: [] };
+  pushLine(contour, pixelOutline(fit.nside, fit.superpixel(state.row), 8));
+  const plain = { hoverinfo: "skip", showlegend: false, mode: "lines" };
+  const traces = [
+    // White on dark colours, dark on light ones.
+    { ...plain, ...line, line: { color: "rgba(255,255,255,0.4)", width: 2 } },
+    { ...plain, ...line, line: { color: "rgba(40,40,40,0.6)", width: 0.8 } },
+    { ...plain, ...outline(), line: { color: INK, width: 1.2 } },
+    { ...plain, ...contour, line: { color: "white", width: 5 } },
+    { ...plain, ...contour, line: { color: "#d4006a", width: 2.5 } },
+  ];
+  const bar = {
+    orientation: "h", x: 0.5, xanchor: "center", y: -0.01, yanchor: "top", len: compact ? 0.96 : 0.75,
+    thickness: 14, outlinewidth: 0.5, ticks: "outside", ticklen: 4,
+    title: { text: quantity.label + (quantity.unit ? ` [${quantity.unit}]` : ""), side: "bottom", font: { size: 13 } },
+  };
+  let marker;
+  if (scale) {
+    const bend = scale.logarithmic ? Math.log10 : (x) => x;
+    const [low, high] = [scale.low, scale.high].map((limit) => limit * quantity.factor);
+    const values = ticks(low, high, scale.logarithmic);
+    marker = {
+      cmin: bend(low), cmax: bend(high),
+      colorscale: scale.colours.map((colour, k) => [k / (scale.colours.length - 1), colour]),
+      colorbar: { ...bar, tickvals: values.map(bend), ticktext: values.map((v) => String(v).replace("-", "−")) },
+    };
+  } else {
+    marker = {
+      cmin: -0.5, cmax: 1.5,
+      colorscale: [[0, ANSWERS[0]], [0.5, ANSWERS[0]], [0.5, ANSWERS[1]], [1, ANSWERS[1]]],
+      colorbar: { ...bar, len: 0.3, tickvals: [0, 1], ticktext: ["no", "yes"] },
+    };
+  }
+  traces.push({
+    ...plain, mode: "markers", x: [0], y: [0],
+    marker: { ...marker, color: [marker.cmin], opacity: 0, showscale: true },
+  });
+  return traces;
 }
 
 /** Return the part of the map that holds the fit: the whole sky unless it is a small patch. */

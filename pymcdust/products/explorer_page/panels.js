@@ -1,10 +1,6 @@
 "use strict";
 // What is shown of one superpixel: its numbers, its dust along the sightline, its spectrum.
 
-const INK = "#1b1f24", BLUE = "#0072b2", GREY = "#8c8c8c", RED = "#b23c00", BAND = "#f0e442";
-const FONT = { family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", size: 13, color: INK };
-const PLOT = { displaylogo: false, responsive: true, displayModeBar: false };
-
 // Voxels from near to far (Okabe and Ito).
 const VOXEL_COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00"];
 const DASHES = ["solid", "dash", "dot"];
@@ -167,7 +163,7 @@ function spectrumFigure(fit, row) {
   const seen = fit.frequency.map((_, band) => fit.arrays.emission(row, band));
   const scatter = fit.frequency.map((_, band) => fit.arrays.emission_sd(row, band));
   traces.push(
-    { x: FREQUENCIES, y: sum, mode: "lines", name: "sum of the voxels", line: { color: INK, width: 2.5 } },
+    { x: FREQUENCIES, y: sum, mode: "lines", name: "their sum", line: { color: INK, width: 2.5 } },
     {
       x: fit.frequency, y: seen, mode: "markers", name: "data ± scatter",
       marker: { color: "white", size: 9, line: { color: RED, width: 2.5 } },
