@@ -1,8 +1,8 @@
 """Pictures of dust in three dimensions, as a camera among it would see them."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from astropy.coordinates import spherical_to_cartesian
