@@ -107,6 +107,15 @@ def test_one_figure(run, folder, tmp_path, words, said):
     assert said in (tmp_path / "figure.svg").read_text()
 
 
+@pytest.mark.parametrize("words", [["reddening", "sky.zarr"], ["temperature", "fit.zarr"]])
+def test_one_voxel(run, folder, tmp_path, words):
+    status, _, _ = run(words[0], folder / words[1], "--voxel", 2, "--out", tmp_path / "figure.svg")
+    assert status == 0
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "0.5–2 kpc" in drawn
+    assert "0–0.5 kpc" not in drawn
+
+
 def test_the_command_line_draws_what_python_draws(run, folder, tmp_path):
     where = ["--center", 100, 10, "--radius", 9, "--band", 353]
     run("zoom", folder / "fit.zarr", folder / "sky.zarr", *where, "--out", tmp_path / "a.png")
@@ -120,7 +129,8 @@ def test_the_command_line_draws_what_python_draws(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["reddening", "{}/sky.zarr", "--out", "{}/x.pgn"], "did you mean 'png'"),
+        # Before anything is opened, let alone drawn.
+        (["reddening", "{}/nowhere.zarr", "--out", "{}/x.pgn"], "did you mean 'png'"),
         (["reddening", "{}/fit.zarr", "--out", "{}/x.png"], "reddening"),
         (["reddenin", "{}/sky.zarr", "--out", "{}/x.png"], "no such file"),
         (["zoom", "{}/fit.zarr", "{}/sky.zarr", "--center", "0", "0", "--out", "{}/x.png"], "both"),
