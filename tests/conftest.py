@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# For `generated`.
+# For `generated` and `planted`.
 sys.path.insert(0, str(Path(__file__).parent))
 
 REALSKY = Path(__file__).resolve().parents[2] / "shared" / "realsky"

@@ -3,12 +3,12 @@ import hashlib
 import json
 from importlib.metadata import version
 
-import h5py
 import healpy
 import numpy as np
 import pytest
 import xarray as xr
 from astropy.coordinates import SkyCoord
+from planted import K_CMB, NSIDE, SLICES, Planted, reasons
 
 from pymcdust.errors import ConfigurationError, FileFormatError, SkyError
 from pymcdust.physics.bands import BANDS
@@ -16,96 +16,8 @@ from pymcdust.sky.compression import compress
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.dataset import open_sky, save_sky
 from pymcdust.sky.prepare import prepare_sky
-from pymcdust.sky.smoothing import beam_window
 from pymcdust.sky.validation import validate_sky
 from pymcdust.sky.voxels import CutReason
-
-NSIDE = 8
-K_CMB = {"217": 483.690, "353": 287.450, "545": 58.0356, "857": 2.2681}
-SLICES = 4 + 0.125 * np.arange(120)
-
-
-def write_healpix(path, values, unit, nest=True):
-    values = np.where(np.isnan(values), healpy.UNSEEN, values)
-    if not nest:
-        values = healpy.reorder(values, n2r=True)
-    healpy.write_map(
-        path, values, nest=nest, coord="G", column_units=unit, dtype=np.float64, overwrite=True
-    )
-
-
-class Planted:
-    """Files with a known dust sky, on pixels of nside 8, plus CMB; base pixel 4 has no map."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        rng = np.random.default_rng(5)
-        n_pixels = 12 * NSIDE**2
-        self.dust = rng.uniform(0.1, 3.0, (n_pixels, 5))
-        self.cmb = rng.normal(0, 1e-4, n_pixels)
-        self.increments = rng.exponential(1e-2, (n_pixels, 120)).astype(np.float32)
-        self.mapped = np.arange(n_pixels) // 64 != 4
-        self.converged = np.ones(n_pixels)
-        self.stars = np.ones(n_pixels, dtype=bool)
-        self.reliable_max = np.full(n_pixels, 30.0)
-        self.n_samples = 1
-        self.write()
-
-    def write(self):
-        write_healpix(self.folder / "cmb.fits", self.cmb, "K_CMB", nest=False)
-        for i, band in enumerate(BANDS):
-            values, unit = self.dust[:, i], "MJy/sr"
-            if band in K_CMB:
-                values = values + K_CMB[band] * self.cmb
-            if band in ("217", "353"):
-                values, unit = values / K_CMB[band], "K_CMB"
-            write_healpix(self.folder / f"{band}.fits", values, unit, nest=band != "2998")
-        pixel = np.flatnonzero(self.mapped)
-        self.write_reddening(
-            NSIDE,
-            pixel,
-            self.increments[pixel],
-            converged=self.converged[pixel],
-            DM_reliable_min=np.where(self.stars, 0, np.nan)[pixel],
-            DM_reliable_max=self.reliable_max[pixel],
-            n_samples=self.n_samples,
-        )
-
-    def write_reddening(self, nside, pixel, increments, n_samples=1, **fields):
-        names = ("nside", "healpix_index", "converged", "DM_reliable_min", "DM_reliable_max")
-        types = ("<u4", "<u8", "u1", "<f4", "<f4")
-        info = np.zeros(len(pixel), dtype=list(zip(names, types, strict=True)))
-        info["nside"], info["healpix_index"], info["converged"] = nside, pixel, 1
-        info["DM_reliable_max"] = 30
-        for name, values in fields.items():
-            info[name] = values
-        cumulative = increments.cumsum(axis=1)[:, np.newaxis]
-        if n_samples > 1:
-            scale = np.arange(1, n_samples + 1, dtype=np.float32)[:, np.newaxis]
-            cumulative = cumulative * scale / 2
-        with h5py.File(self.folder / "map.h5", "w") as file:
-            file["pixel_info"] = info
-            file["pixel_info"].attrs["DM_bin_edges"] = SLICES
-            file["samples"] = cumulative
-
-    def configuration(self, **grid):
-        return {
-            "grid": {
-                "nside": NSIDE,
-                "superpixel_nside": 2,
-                "beam": "matched",
-                "min_coverage": 0.9,
-                **grid,
-            },
-            "reddening": {
-                "map": "bayestar2019",
-                "file": self.folder / "map.h5",
-                "slices": [20, 81, 30],
-            },
-            "emission": {band: {"file": self.folder / f"{band}.fits"} for band in BANDS},
-            "cmb": {"file": self.folder / "cmb.fits"},
-            "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
-        }
 
 
 @pytest.fixture
@@ -279,13 +191,6 @@ def test_disk_that_fills_up_leaves_no_sky(planted, tmp_path, monkeypatch, full):
             prepare_sky(planted.configuration(), tmp_path / "sky.zarr")
     assert not (tmp_path / "sky.zarr").exists()
     assert prepare_sky(planted.configuration(), tmp_path / "sky.zarr").sizes["superpixel"] == 44
-
-
-def reasons(sky, superpixel):
-    counts = sky.masked.sel(superpixel=superpixel)
-    return {
-        str(name): int(n) for name, n in zip(sky.reason.values, counts.values, strict=True) if n
-    }
 
 
 def test_why_pixels_are_masked(planted):
@@ -474,200 +379,6 @@ def test_posterior_samples_of_the_reddening(planted):
         np.testing.assert_allclose(
             sky.reddening_sample[k], sky.reddening * (k + 1) / 2, rtol=1e-5, atol=1e-8
         )
-
-
-BEAMS = {"217": 110.0, "353": 100.0, "545": 100.0, "857": 100.0, "2998": 122.0, "cmb": 200.0}
-
-
-class Convolved(Planted):
-    """Files at nside 64, each map with a beam of its own, of one smooth sky; one hole."""
-
-    NSIDE = 64
-    BEAM = 200.0
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.lmax = 2 * self.NSIDE
-        self.rng = np.random.default_rng(11)
-        self.fields = {name: self.field() for name in (*BANDS, "near", "far")}
-        # The CMB is bluer than dust, so that the beam matters.
-        self.fields["cmb"] = 3 * self.field(slope=-0.5)
-        for i, band in enumerate(BANDS):
-            self.values(band, BEAMS[band], 10.0 * (i + 1), 2 * self.NSIDE)
-        self.write()
-
-    def field(self, slope=-1.5):
-        """Harmonics of a spectrum, by default a red one."""
-        size = healpy.Alm.getsize(self.lmax)
-        harmonics = self.rng.normal(size=size) + 1j * self.rng.normal(size=size)
-        harmonics[: self.lmax + 1] = harmonics[: self.lmax + 1].real
-        multipole = np.arange(self.lmax + 1)
-        return healpy.almxfl(harmonics, (1.0 + multipole) ** slope)
-
-    def values(self, name, beam, mean, nside):
-        """Map of a field, NESTED."""
-        smoothed = healpy.almxfl(self.fields[name], beam_window(beam, self.lmax))
-        ring = healpy.alm2map(smoothed, nside, lmax=self.lmax)
-        return mean + healpy.reorder(ring, r2n=True)
-
-    def write(self):
-        fine = 2 * self.NSIDE
-        cmb = 1e-4 * self.values("cmb", BEAMS["cmb"], 0.0, fine)
-        write_healpix(self.folder / "cmb.fits", cmb, "K_CMB")
-        for i, band in enumerate(BANDS):
-            values, unit = self.values(band, BEAMS[band], 10.0 * (i + 1), fine), "MJy/sr"
-            if band in K_CMB:
-                own = 1e-4 * self.values("cmb", BEAMS[band], 0.0, fine)
-                values = values + K_CMB[band] * own
-            if band in ("217", "353"):
-                values, unit = values / K_CMB[band], "K_CMB"
-            if band == "545":
-                values[1000:1010] = np.nan
-            write_healpix(self.folder / f"{band}.fits", values, unit, nest=band != "857")
-        near = self.values("near", 60.0, 5.0, self.NSIDE)
-        far = self.values("far", 60.0, 5.0, self.NSIDE)
-        increments = np.zeros((len(near), 120), dtype=np.float32)
-        increments[:, 10], increments[:, 40] = near, far
-        self.write_reddening(self.NSIDE, np.arange(len(near)), increments)
-
-    def configuration(self, **grid):
-        configuration = super().configuration()
-        configuration["grid"] = {
-            "nside": self.NSIDE,
-            "superpixel_nside": 4,
-            "beam": self.BEAM,
-            "min_coverage": 0.5,
-            **grid,
-        }
-        configuration["reddening"] |= {"beam": 60.0, "slices": [20, 51, 30]}
-        configuration["cmb"]["beam"] = BEAMS["cmb"]
-        for band in BANDS:
-            configuration["emission"][band]["beam"] = BEAMS[band]
-        return configuration
-
-
-@pytest.fixture(scope="module")
-def convolved(tmp_path_factory):
-    return Convolved(tmp_path_factory.mktemp("convolved"))
-
-
-def on_sky(sky, values):
-    """Values of NESTED pixels, by superpixel."""
-    return values.reshape(12 * sky.attrs["superpixel_nside"] ** 2, -1)[sky.superpixel.values]
-
-
-def test_all_maps_come_to_one_beam(convolved):
-    sky = prepare_sky(convolved.configuration())
-    valid = sky.valid.values
-    hole = on_sky(sky, np.arange(12 * 64**2) // 2 == 125)
-    assert 0.99 < valid.mean() < 1
-    assert not valid[hole].any()
-    assert int(sky.masked.sel(reason="no_emission").sum()) == (~valid).sum()
-    for i, band in enumerate(BANDS):
-        expected = on_sky(sky, convolved.values(band, 200.0, 10.0 * (i + 1), 64))[valid]
-        found = sky.emission.values[..., i][valid]
-        assert np.abs(found - expected).max() < 0.02 * expected.std()
-    for i, name in enumerate(("near", "far")):
-        expected = on_sky(sky, convolved.values(name, 200.0, 5.0, 64))[valid]
-        found = sky.reddening.values[..., i][valid]
-        assert np.abs(found - expected).max() < 0.02 * expected.std()
-        assert np.std(found - expected) < 2e-3 * expected.std()
-    assert sky.attrs["beam"] == 200.0
-    assert sky.attrs["pixels_per_beam"] == pytest.approx(15.0, abs=0.1)
-
-
-def test_subtracting_at_unequal_beams_would_leave_the_cmb(convolved):
-    configuration = convolved.configuration()
-    configuration["cmb"]["beam"] = 100.0
-    wrong = prepare_sky(configuration).emission.sel(band="353")
-    right = prepare_sky(convolved.configuration()).emission.sel(band="353")
-    assert (wrong - right).std() > 0.1 * right.std()
-
-
-def test_missing_variance_does_not_spread(convolved, tmp_path):
-    """A pixel whose variance is missing has no weight, in smoothing as well."""
-    planted = Convolved.__new__(Convolved)
-    planted.__dict__.update(convolved.__dict__)
-    planted.folder = tmp_path
-    planted.write()
-    fine = 2 * planted.NSIDE
-    for band in BANDS:
-        path = tmp_path / f"{band}.fits"
-        values, header = healpy.read_map(path, nest=True, h=True, dtype=np.float64)
-        variance = np.full(12 * fine**2, 1e-4)
-        variance[7000:7010] = healpy.UNSEEN
-        unit = dict(header)["TUNIT1"]
-        healpy.write_map(
-            path,
-            [values, variance],
-            nest=True,
-            coord="G",
-            column_names=["I_STOKES", "II_COV"],
-            column_units=[unit, f"{unit}^2"],
-            dtype=np.float64,
-            overwrite=True,
-        )
-    configuration = planted.configuration()
-    configuration["noise"] = {"variance": True, "sigma": dict.fromkeys(BANDS, 0.0)}
-    sky = prepare_sky(configuration)
-    assert 0.99 < sky.valid.mean() < 1
-    added = sky.sigma.sel(band="857").values[sky.valid.values] ** 2
-    # Averaged over a beam of many pixels, in which the kernel is narrower than the beam.
-    kernel = np.deg2rad(np.sqrt(200.0**2 - 100.0**2) / 60) / np.sqrt(8 * np.log(2))
-    per_pixel = 4 * np.pi / (12 * fine**2) / (4 * np.pi * kernel**2)
-    assert np.median(added) == pytest.approx(1e-4 * per_pixel, rel=0.05)
-
-
-def test_one_pixel_of_each_beam_is_left(convolved):
-    sky = prepare_sky(convolved.configuration(thin=True))
-    blocks = sky.valid.values.reshape(-1, 16)
-    assert blocks.sum(axis=1).max() == 1
-    assert blocks.any(axis=1).mean() > 0.99
-    assert int(sky.masked.sel(reason="thinned").sum()) == pytest.approx(
-        sky.valid.size * 15 / 16, rel=0.01
-    )
-    assert sky.coverage.min() > 0.5
-    # What thinning takes away is no reason for a superpixel to be poorly covered.
-    assert not (sky.sky_reason.values & Mask.THINNED).any()
-
-
-def test_reddening_beside_its_edge_is_masked_for_that(convolved, tmp_path):
-    planted = Convolved.__new__(Convolved)
-    planted.__dict__.update(convolved.__dict__)
-    pixel = np.flatnonzero(np.arange(12 * 64**2) // 1024 != 40)
-    planted.folder = tmp_path
-    planted.write()
-    planted.write_reddening(64, pixel, np.full((len(pixel), 120), 0.01, dtype=np.float32))
-    sky = prepare_sky(planted.configuration())
-    count = sky.masked.sum("superpixel")
-    assert count.sel(reason="mask_edge") > 100
-    assert sky.sky_reason.values[160:164].tolist() == [Mask.OUTSIDE] * 4
-    # A constant stays what it is up to the edge of the mask.
-    found = sky.reddening.values[sky.valid.values]
-    np.testing.assert_allclose(found, np.broadcast_to([0.21, 0.3], found.shape), rtol=2e-6)
-    np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), rtol=1e-6)
-
-
-def test_pixel_of_which_too_little_is_mapped_has_no_weight(convolved, tmp_path):
-    planted = Convolved.__new__(Convolved)
-    planted.__dict__.update(convolved.__dict__)
-    planted.folder = tmp_path
-    planted.write()
-    pixel = np.arange(12 * 128**2)
-    # Of one pixel of the sky a quarter is in the map, of another three quarters.
-    pixel = np.delete(pixel, [4001, 4002, 4003, 8001])
-    planted.write_reddening(128, pixel, np.full((len(pixel), 120), 0.01, dtype=np.float32))
-    sky = prepare_sky(planted.configuration())
-    assert 0.99 < sky.valid.mean() < 1
-    found = sky.reddening.values[sky.valid.values]
-    np.testing.assert_allclose(found, np.broadcast_to([0.21, 0.3], found.shape), rtol=2e-6)
-
-
-def test_wider_beam_than_the_skys_is_refused(convolved):
-    configuration = convolved.configuration()
-    configuration["emission"]["857"]["beam"] = 250.0
-    with pytest.raises(ConfigurationError, match="must be at least 250 arcmin"):
-        prepare_sky(configuration)
 
 
 def test_no_superpixel_is_covered(planted):
