@@ -191,9 +191,6 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
                 encoder.stdin.write(np.ascontiguousarray(picture))
         except BrokenPipeError:
             pass  # The encoder gave up, and says why.
-        except BaseException:
-            encoder.kill()
-            raise
         _, complaint = encoder.communicate()
     if encoder.returncode:
         raise OSError(f"the film could not be encoded: {complaint.decode().strip()}")

@@ -4,7 +4,7 @@ import healpy
 import numpy as np
 
 #: Times that neighbours are asked again what they lend: the last correction is then small.
-ROUNDS = 5
+ROUNDS = 8
 
 
 def refine_distance(

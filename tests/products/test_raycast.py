@@ -25,28 +25,39 @@ def directions(count, seed=2):
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
 
-def at(volume, edges, places):
-    """Return the emissivity at places, (place, 3), found by healpy."""
+def cells(volume, edges, places):
+    """Return the number of the voxel that each place, (place, 3), is in, by healpy; -1 for none."""
     n_voxel, n_pixel, _ = volume.shape
     pixel = healpy.vec2pix(healpy.npix2nside(n_pixel), *places.T, nest=True)
     mine = edges[pixel // (n_pixel // len(edges))]
     voxel = (np.linalg.norm(places, axis=1)[:, None] >= mine).sum(axis=1) - 1
-    inside = (voxel >= 0) & (voxel < n_voxel)
-    found = volume[np.clip(voxel, 0, n_voxel - 1), pixel]
-    return np.where(inside[:, None], found, 0.0)
+    return np.where((voxel >= 0) & (voxel < n_voxel), voxel * n_pixel + pixel, -1)
 
 
-def brute_force(volume, edges, camera, ray, samples=150_000):
-    """Add up a ray from very many samples, fine both in angle, from the origin, and in length."""
+def by_bisection(volume, edges, camera, ray, samples=20_000):
+    """Add up a ray between its borders, each of them found by bisection.
+
+    Samples are fine both in angle, as seen from the origin, and in length; only what is thinner
+    than their distance is overlooked.
+    """
     closest = -camera @ ray
     impact = np.linalg.norm(camera + closest * ray)
     last = max(closest, 0.0) + edges.max() * 1.0001
     psi = np.linspace(np.arctan2(-closest, impact), np.arctan2(last - closest, impact), samples)
     by_angle = closest + impact * np.tan(psi)
     length = np.sort(np.concatenate([by_angle, np.linspace(0.0, last, samples)]))
-    middle = 0.5 * (length[1:] + length[:-1])
-    found = at(volume, edges, camera + middle[:, None] * ray)
-    return (found * np.diff(length)[:, None]).sum(axis=0)
+    length = length[(length >= 0) & (length <= last)]
+    cell = cells(volume, edges, camera + length[:, None] * ray)
+    (changes,) = np.nonzero(np.diff(cell))
+    low, high, before = length[changes], length[changes + 1], cell[changes]
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        same = cells(volume, edges, camera + middle[:, None] * ray) == before
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    border = np.concatenate([[0.0], high, [last]])
+    inside = np.append(before, cell[-1])
+    light = np.where(inside[:, None] >= 0, volume.reshape(-1, CHANNELS)[inside], 0.0)
+    return (light * np.diff(border)[:, None]).sum(axis=0)
 
 
 @pytest.mark.parametrize("rows", [1, 12, 48, 768])
@@ -64,15 +75,15 @@ def test_from_the_origin_a_ray_is_its_sightline(rows):
 @pytest.mark.parametrize(
     "camera", [(0.01, 0.02, -0.01), (1.0, -2.0, 0.5), (0.3, 0.1, 4.0), (-40.0, 25.0, 30.0)]
 )
-def test_a_ray_is_what_many_samples_add_up_to(nside, rows, camera):
+def test_a_ray_is_what_its_parts_add_up_to(nside, rows, camera):
     volume, edges, camera = noise(nside), uneven_edges(rows), np.array(camera)
-    rays = directions(3, seed=nside)
+    rays = directions(8, seed=nside)
     if np.linalg.norm(camera) > edges.max():
         rays = 0.15 * rays - camera / np.linalg.norm(camera)
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    expected = [brute_force(volume, edges, camera, ray) for ray in rays]
+    expected = [by_bisection(volume, edges, camera, ray) for ray in rays]
     found = integrate_rays(volume, edges, camera, rays)
-    np.testing.assert_allclose(found, expected, rtol=4e-4)
+    np.testing.assert_allclose(found, expected, rtol=3e-4)
 
 
 @pytest.mark.parametrize("impact", [0.0, 1e-9, 1e-3, 1.0, 3.0, 4.999, 5.5, 9.0])
@@ -140,9 +151,9 @@ def test_rays_over_a_pole_and_along_the_meridians_of_base_pixels(nside, miss, tu
     aside = np.array([-np.sin(angle), np.cos(angle), 0.0])
     for height in (0.5, -1.5):
         camera = miss * aside + [0, 0, height] - 5 * ray
-        expected = brute_force(volume, edges, camera, ray)
+        expected = by_bisection(volume, edges, camera, ray)
         found = integrate_rays(volume, edges, camera, ray[None])[0]
-        np.testing.assert_allclose(found, expected, rtol=4e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_camera_on_an_edge_sees_as_from_beside_it():

@@ -139,6 +139,12 @@ def test_a_draw_of_the_posterior_gives_the_temperatures(sky, fit):
     drawn = Volume.from_fit(fit, sky, posterior, draw=4)
     warmer = Volume.from_fit(fit.assign(temperature=1.3 * fit["temperature"]), sky)
     np.testing.assert_allclose(drawn.emissivity[..., :3], warmer.emissivity[..., :3], rtol=1e-6)
+    part = posterior.isel(superpixel=slice(2, None), missing_dims="ignore")
+    partly = Volume.from_fit(fit, sky, part, draw=4).emissivity
+    lacking = fit["superpixel"].values[:2]
+    assert not partly[:, lacking].any()
+    covered = fit["superpixel"].values[2:]
+    np.testing.assert_array_equal(partly[:, covered], drawn.emissivity[:, covered])
     with pytest.raises(ConfigurationError, match="draws from 0 to 5"):
         Volume.from_fit(fit, sky, posterior, draw=6)
     with pytest.raises(ConfigurationError, match="belong together"):
@@ -165,6 +171,24 @@ def test_smoothing_leaves_smaller_steps_between_pixels():
     truth = 2 + healpy.pix2vec(32, np.arange(12288), nest=True)[0]
     blocks = np.repeat(coarse[0, :, 0], 64)
     assert np.std(fine - truth) < 0.15 * np.std(blocks - truth)
+
+
+def test_smoothing_leaves_little_of_the_steps_between_pixels():
+    noise = np.random.default_rng(0).lognormal(0, 0.2, (1, 192, 1))
+    blocks = np.repeat(noise[0, :, 0], 256)
+    steps = [
+        np.abs(np.diff(np.log(healpy.reorder(values, n2r=True))))
+        for values in (refine_angle(noise, 16)[0, :, 0], blocks)
+    ]
+    borders = steps[1] > 0
+    assert steps[0][borders].mean() < 0.18 * steps[1][borders].mean()
+
+
+def test_negative_reddening_is_no_dust(sky, fit):
+    sky["reddening"][3, :, 0] -= 5.0
+    light = columns(Volume.from_fit(fit, sky))
+    far = by_hand(fit, sky.assign(reddening=sky["reddening"] * [0.0, 1.0]), 3)
+    np.testing.assert_allclose(light[fit["superpixel"].values[3], :3], far, rtol=1e-5)
 
 
 def test_smoothing_keeps_what_is_the_same_everywhere_and_what_is_empty():
