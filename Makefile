@@ -28,6 +28,7 @@ bench: $(TEST_ENV)  ## Measure the speed
 	@$(PYTHON) tests/benchmarks/comparison.py
 	@$(PYTHON) tests/benchmarks/ingestion.py
 	@$(PYTHON) tests/benchmarks/query.py
+	@$(PYTHON) tests/benchmarks/render.py
 
 calibration: $(TEST_ENV)  ## Calibrate samplers and comparisons by simulation, into docs
 	@$(PYTHON) tests/benchmarks/calibration.py --write docs
