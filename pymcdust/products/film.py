@@ -1,4 +1,4 @@
-"""Pictures and films in files: PNG, GIF and MP4, whose bytes tell of nothing but the pictures."""
+"""Pictures and films in files: PNG, GIF and MP4, the same bytes for the same pictures."""
 
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -180,8 +180,8 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
         *("-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", str(rate), "-i", "-"),
         *("-c:v", "libx264", "-crf", str(QUALITY), "-preset", "slow", "-pix_fmt", "yuv420p"),
-        # No version of the encoder, no time, and threads, on which the encoder's choices depend,
-        # as many as anywhere: the same pictures give the same bytes.
+        # No time, and threads, on which the encoder's choices depend, as many as anywhere: the
+        # same pictures give the same bytes.
         *("-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
         *("-movflags", "+faststart", "-y", str(path)),
     ]
