@@ -96,13 +96,14 @@ def _direction(text: str) -> tuple[float, float]:
 
 def _head(asked: dict[str, Any]) -> list[str]:
     """Return the names of the columns that `_rows` fills."""
+    import numpy as np
+
     from pymcdust.products.request import QUANTITIES
 
     unit = QUANTITIES[asked["quantity"]]
     name = asked["quantity"] + (f" [{unit}]" if unit else "")
-    percents = asked.get("pct")
-    several = isinstance(percents, list)
-    names = [f"{name} {percent:g} %" for percent in percents] if several else [name]
+    percents = np.atleast_1d(asked.get("pct", []))
+    names = [f"{name} {percent:g} %" for percent in percents] or [name]
     # Units in brackets look like markup.
     return [escape(word) for word in ("l [deg]", "b [deg]", "distance [kpc]", *names, "beware")]
 

@@ -304,6 +304,34 @@ def test_padding_is_nan_and_flagged(cut_apart):
     assert list(flags["padding"]) == [False, True, True, False]
 
 
+def test_padding_has_no_reddening_and_tells_no_prior(cut_apart):
+    fit, sky = cut_apart
+    fit["temperature_sd"][:] = 8.9
+    query = DustTemperatureQuery(fit, sky)
+    lon, lat = hp.pix2ang(NSIDE, 40, nest=True, lonlat=True)
+    values, _ = query.query_gal(lon, lat, quantity="reddening", return_flags=True)
+    assert list(np.isnan(values)) == [False, True, True]
+    _, flags = query.query_gal(lon, lat, return_flags=True)
+    assert list(flags["prior_dominated"]) == [True, False, False]
+
+
+def test_fit_of_some_superpixels_in_another_order(cut_apart):
+    fit, sky = cut_apart
+    whole, part = (
+        DustTemperatureQuery(fit, sky),
+        DustTemperatureQuery(fit.isel(superpixel=[6, 2, 0, 3]), sky),
+    )
+    lon, lat = hp.pix2ang(NSIDE, [150, 40, 5, 41], nest=True, lonlat=True)
+    # One after the other: what was read for the first does not stand for the others.
+    for one in range(4):
+        for kwargs in ({}, {"quantity": "reddening"}, {"quantity": "emission", "frequency": 353}):
+            expected = whole.query_gal(lon[one], lat[one], **kwargs)
+            assert np.isfinite(expected[0])
+            np.testing.assert_array_equal(part.query_gal(lon[one], lat[one], **kwargs), expected)
+    away = hp.pix2ang(NSIDE, 6, nest=True, lonlat=True)
+    assert np.isnan(part.query_gal(*away, quantity="reddening")).all()
+
+
 def test_edges_at_coordinates(cut_apart):
     fit, sky = cut_apart
     query = DustTemperatureQuery(fit, sky)

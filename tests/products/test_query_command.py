@@ -28,6 +28,7 @@ def stores(make_sky, make_fit, make_posterior, tmp_path_factory):
     sky = sky.assign_attrs(reddening_unit="bayestar2019")
     fit = make_fit(sky)
     fit["temperature_sd"][0, 1] = 8.9
+    fit["converged"][1] = False
     folder = tmp_path_factory.mktemp("query")
     save_sky(sky, folder / "sky.zarr")
     write_store(fit, folder / "fit.zarr", superpixels_per_chunk=4)
@@ -83,6 +84,23 @@ def test_distances_and_percentiles(run, stores):
     expected = held.query_gal(*PLACE, 0.7, mode="percentile", pct=[16, 84], **asked)
     assert here[2:5] == ["0.7", *(f"{number:.5g}" for number in expected)]
     assert beyond[2:] == ["3", "nan", "nan", "in no voxel, or without data"]
+
+
+def test_one_percentile(run, stores, tmp_path):
+    held = DustTemperatureQuery(*(stores / f"{n}.zarr" for n in ("fit", "sky", "posterior")))
+    options = ["--posterior", stores / "posterior.zarr", "--mode", "percentile", "--pct", 84]
+    head, row = rows(run("--at", "100,-10", "--distance", 0.3, *options))
+    assert head[3] == "temperature [K] 84 %"
+    assert row[3] == f"{held.query_gal(*PLACE, 0.3, mode='percentile', pct=84):.5g}"
+    Table({"l": [100.0], "b": [-10.0], "distance": [0.3]}).write(tmp_path / "in.ecsv")
+    run("--table", tmp_path / "in.ecsv", "--out", tmp_path / "out.ecsv", *options)
+    assert Table.read(tmp_path / "out.ecsv")["temperature_percentile"].shape == (1,)
+
+
+def test_a_fit_that_stopped_short(run):
+    lon, lat = hp.pix2ang(4, 5, nest=True, lonlat=True)
+    _, *voxels = rows(run("--at", f"{lon},{lat}"))
+    assert [row[-1] for row in voxels] == ["not converged", "not converged"]
 
 
 def test_table(run, stores, tmp_path):
