@@ -12,6 +12,7 @@ from pymcdust.infer.newton import Optimum, maximise
 from pymcdust.modeling.parameter import prior_statistic
 from pymcdust.modeling.voxel_mbb import VoxelMBB
 from pymcdust.sky.compression import chi_square
+from pymcdust.sky.dataset import cuts_of
 
 #: Where the published fits start (Zelko et al. 2022, published code).
 START: dict[str, float] = {"temperature": 18.8, "beta": 1.53, "rho": 1e-4, "offset": 0.5}
@@ -123,7 +124,7 @@ def _to_dataset(
     parameters = _parameters(posterior, rows, optimum.evaluation.natural, laplace.sd)
     values = {name: parameters[name].variable for name in posterior.model.parameters}
     diagnostics = _diagnostics(posterior, rows, optimum, laplace, chi_square(rows, values))
-    fit = xr.Dataset({**parameters, **diagnostics, "distance_edge": rows.distance_edge.variable})
+    fit = xr.Dataset({**parameters, **diagnostics, **cuts_of(rows)})
     fit = fit.assign_coords(
         {name: rows[name].variable for name in ("superpixel", "voxel", "band", "frequency")}
     )

@@ -14,6 +14,7 @@ from pymcdust.infer.graph import DATA
 from pymcdust.infer.priors import prior_quantiles
 from pymcdust.infer.target import Draws, Target
 from pymcdust.modeling.voxel_mbb import VoxelMBB
+from pymcdust.sky.dataset import cuts_of
 from pymcdust.sky.store import open_tree
 
 #: Groups of a posterior.
@@ -107,14 +108,14 @@ def to_tree(target: Target, draws: Draws, attrs: Mapping[str, Any]) -> xr.DataTr
     for name, variable in stats.items():
         variable.attrs["long_name"] = MEANINGS[name]
     constant = [name for name in DATA if name not in ("emission", "frequency")]
-    constant += ["chi2_floor", "log_norm", "n_data", "distance_edge"]
+    constant += ["chi2_floor", "log_norm", "n_data"]
     groups = {
         "posterior": variables,
         "sample_stats": stats,
         "log_likelihood": {"emission": by_draw(log_likelihood)},
         "log_prior": priors,
         "observed_data": {"emission": rows.emission.variable},
-        "constant_data": {name: rows[name].variable for name in constant},
+        "constant_data": {name: rows[name].variable for name in constant} | cuts_of(rows),
     }
     coordinates = ("superpixel", "voxel", "band", "frequency")
     tree = {name: _dataset(group, rows, coordinates) for name, group in groups.items()}

@@ -33,6 +33,7 @@ from pymcdust.products.panels import (
 from pymcdust.products.plots import plot_temperature
 from pymcdust.products.projection import NO_DATA_COLOUR, frame
 from pymcdust.products.scales import Scale, symmetric
+from pymcdust.sky.dataset import cuts_of
 
 #: Fill of superpixels without a winner.
 UNDECIDED_COLOUR = "0.62"
@@ -171,7 +172,7 @@ def plot_averaged_temperature(comparison: xr.Dataset) -> Figure:
             {
                 "temperature": averaged.transpose("superpixel", "voxel"),
                 "temperature_sd": comparison["temperature_averaged_sd"],
-                "distance_edge": comparison["distance_edge"],
+                **cuts_of(comparison),
                 "converged": averaged.notnull().all("voxel"),
             },
             attrs=comparison.attrs,

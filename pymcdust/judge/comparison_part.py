@@ -10,6 +10,7 @@ from pymcdust.infer.posterior import model_of
 from pymcdust.judge.predictive_check import PIT_BINS, pit_bins
 from pymcdust.judge.preference import total_and_error
 from pymcdust.judge.stacking import stacking_weights
+from pymcdust.sky.dataset import cuts_of
 
 #: Blocks that are counted for each variant beforehand: weights stay near even until a variant is
 #: better by a few units of log score, less than which a superpixel cannot tell.
@@ -122,7 +123,7 @@ def all_variants(columns: Mapping[str, xr.Dataset], pixels: xr.Dataset) -> xr.Da
     result["weight"] = (("model", "superpixel"), stacking_weights(score, PRIOR_COUNT).T)
     result["temperature_averaged"], result["temperature_averaged_sd"] = _averaged(result)
     used = pixels["valid"] if pixels["valid"].ndim == 2 else pixels["valid"].any("band")
-    result["distance_edge"] = pixels["distance_edge"]
+    result = result.assign(cuts_of(pixels))
     result["column"] = pixels["reddening"].sum("voxel").where(used).median("pixel")
     return result.transpose("model", "superpixel", "block", "voxel", "band", ...)
 

@@ -19,6 +19,7 @@ from pymcdust.infer.posterior import model_of
 from pymcdust.infer.priors import free_variables, log_prior, prior_quantiles
 from pymcdust.judge.posterior import check_posterior
 from pymcdust.products.plots import PRIOR_DOMINATED
+from pymcdust.sky.dataset import cuts_of
 
 #: Powers by which a prior or a likelihood is raised, and the changes compared.
 POWERS = (0.99, 1.01)
@@ -134,9 +135,7 @@ def sensitivity(
 def with_distances(result: xr.Dataset, posterior: xr.DataTree) -> xr.Dataset:
     """Add the distances of the voxels to a result, if the posterior knows them."""
     constant = posterior.children.get("constant_data", {})
-    if "distance_edge" not in constant:
-        return result
-    return result.assign(distance_edge=constant["distance_edge"].variable.load())
+    return result.assign({name: cut.load() for name, cut in cuts_of(constant).items()})
 
 
 def _of_part(model: object, draws: xr.Dataset, log_likelihood: xr.DataArray) -> xr.Dataset:

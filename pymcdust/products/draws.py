@@ -212,8 +212,9 @@ def _columns(
 ) -> Iterator[tuple[Quantity, np.ndarray]]:
     """Yield the draws of every quantity of a superpixel, but for those of padding."""
     draws = tree["posterior"].dataset
-    edges = _at(tree["constant_data"]["distance_edge"], superpixel).values
-    in_use = voxels_in_use(xr.Dataset({"distance_edge": ("voxel_edge", edges)})).values
+    constant = tree["constant_data"].dataset
+    edges = _at(constant["distance_edge"], superpixel).values
+    in_use = _at(voxels_in_use(constant), superpixel).values
     padding = {("voxel", voxel) for voxel in np.flatnonzero(~in_use).tolist()}
     for name in names:
         if name not in draws:  # another posterior has it

@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.products.reconstruction import require
-from pymcdust.sky.voxels import PADDING
 
 #: Posterior over prior standard deviation, above which the prior dominates an estimate.
 PRIOR_DOMINATED = 0.7
@@ -47,13 +46,10 @@ def prior_dominated(fit: xr.Dataset, name: str) -> xr.DataArray:
 def voxels_in_use(dataset: xr.Dataset) -> xr.DataArray:
     """Return which voxels are no padding.
 
-    Where `n_voxel` is not told, as in a fit, padding is known by its depth: it lies behind all
-    other voxels, and is `pymcdust.sky.voxels.PADDING` deep.
-
     Parameters
     ----------
     dataset : Dataset
-        A sky or a fit.
+        A sky or a result, with `distance_edge` and, where superpixels differ in it, `n_voxel`.
 
     Returns
     -------
@@ -64,22 +60,17 @@ def voxels_in_use(dataset: xr.Dataset) -> xr.DataArray:
     --------
     >>> edges = [[0.0, 0.5, 2.0], [0.0, 3.0, 3.001]]
     >>> fit = xr.Dataset({"distance_edge": (("superpixel", "voxel_edge"), edges)})
-    >>> voxels_in_use(fit).values.tolist()
+    >>> voxels_in_use(fit.assign(n_voxel=("superpixel", [2, 1]))).values.tolist()
     [[True, True], [True, False]]
     """
-    edges = dataset["distance_edge"].transpose(..., "voxel_edge")
-    dims = (*edges.dims[:-1], "voxel")
+    edges = dataset["distance_edge"]
+    n_voxel = edges.sizes["voxel_edge"] - 1
     if "n_voxel" in dataset:
-        numbers = xr.DataArray(np.arange(edges.sizes["voxel_edge"] - 1), dims="voxel")
-        return (
-            (numbers < dataset["n_voxel"])
-            .transpose(..., "voxel")
-            .drop_vars("voxel", errors="ignore")
-        )
-    # Edges may have been kept in single precision.
-    deep = np.diff(edges.values, axis=-1) > 1.01 * PADDING
-    in_use = np.flip(np.logical_or.accumulate(np.flip(deep, -1), axis=-1), -1)
-    return xr.DataArray(in_use, dims=dims)
+        count = dataset["n_voxel"]
+    else:
+        count = xr.full_like(edges.isel(voxel_edge=0, drop=True), n_voxel, dtype=int)
+    number = xr.DataArray(np.arange(n_voxel), dims="voxel")
+    return (number < count.reset_coords(drop=True)).transpose(..., "voxel")
 
 
 def chi2_per_datum(fit: xr.Dataset) -> xr.DataArray:

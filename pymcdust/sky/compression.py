@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.physics.emission import emissivity
+from pymcdust.sky.dataset import cuts_of
 from pymcdust.sky.validation import superpixel_blocks
 
 #: Rows taken into the triangle at a time: their columns then stay in the processor's cache.
@@ -198,7 +199,7 @@ def _rows_dataset(
             "chi2_floor": (("superpixel", "band"), floor),
             "log_norm": (("superpixel",), log_norm),
             "n_data": (("superpixel",), n_data),
-            "distance_edge": sky.distance_edge.variable,
+            **cuts_of(sky),
         },
         coords={
             "superpixel": sky.superpixel.values,

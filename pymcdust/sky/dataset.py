@@ -151,6 +151,27 @@ def build_sky(
     return sky
 
 
+#: How the sightlines are cut: what results keep of a sky. `n_voxel`, where it is there, tells how
+#: many voxels are no padding.
+CUTS = ("distance_edge", "n_voxel")
+
+#: What a prepared sky tells of its superpixels as wholes, which is not so of their parts.
+OF_WHOLE_SUPERPIXELS = (
+    "coverage",
+    "masked",
+    "singular_value",
+    "condition",
+    "correlation",
+    "sky_coverage",
+    "sky_reason",
+)
+
+
+def cuts_of(dataset: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return what tells how the sightlines of a sky, or of a result, are cut: those of `CUTS`."""
+    return {name: dataset[name].variable for name in CUTS if name in dataset}
+
+
 def split_superpixels(sky: xr.Dataset, superpixel_nside: int) -> xr.Dataset:
     """Return the same pixels as a sky of smaller superpixels.
 
@@ -164,7 +185,8 @@ def split_superpixels(sky: xr.Dataset, superpixel_nside: int) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        A sky, validated. What has no pixels (truth, or edges of each superpixel) is repeated.
+        A sky, validated. What has no pixels (truth, or edges of each superpixel) is repeated; what
+        was found of the larger superpixels as wholes, such as their conditioning, is left out.
 
     Raises
     ------
@@ -190,7 +212,7 @@ def split_superpixels(sky: xr.Dataset, superpixel_nside: int) -> xr.Dataset:
     n_superpixel = n_child * sky.sizes["superpixel"]
     superpixel = (sky.superpixel.values[:, None] * n_child + np.arange(n_child)).ravel()
     variables = {}
-    for name, variable in sky.data_vars.items():
+    for name, variable in sky.drop_vars(OF_WHOLE_SUPERPIXELS, errors="ignore").data_vars.items():
         dims, values = variable.dims, variable.values
         if "superpixel" in dims:
             order = sorted(dims, key=lambda dim: ("superpixel", "pixel", dim).index(dim))

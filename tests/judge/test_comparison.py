@@ -10,11 +10,13 @@ import xarray as xr
 from pymcdust import (
     Prior,
     compress,
+    fit_map,
     fixed,
     over_sky,
     per_superpixel,
     sample,
     save_sky,
+    sensitivity,
     simulate_sky,
 )
 from pymcdust.errors import ConfigurationError, FileFormatError, ResultError, SkyError
@@ -61,6 +63,18 @@ def posteriors(sky):
 @pytest.fixture(scope="module")
 def comparison(posteriors, sky):
     return compare(posteriors, sky, folds=4)
+
+
+def test_results_keep_how_many_voxels_are_no_padding(sky):
+    """From the sky to everything that is made of it."""
+    sky = sky.assign(n_voxel=("superpixel", [1, *[2] * (sky.sizes["superpixel"] - 1)]))
+    fit = fit_map(TWO, sky)
+    posterior = sample(TWO, sky, method="laplace", draws=200)
+    several = compare({"one": ONE, "two": TWO}, sky, **SETTINGS)
+    studied = sensitivity(posterior)
+    for result in (fit, posterior["constant_data"], several, studied):
+        np.testing.assert_array_equal(result["n_voxel"], sky["n_voxel"])
+        np.testing.assert_array_equal(result["distance_edge"], sky["distance_edge"])
 
 
 def test_it_holds_what_its_parts_say(comparison, posteriors, sky):

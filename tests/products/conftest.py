@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from pymcdust.physics.bands import BANDS, FREQUENCY, PAPER_SIGMA
+from pymcdust.sky.dataset import cuts_of
 
 #: Values of a parameter along the voxels, its unit, and the standard deviation of its prior.
 TRUTH = {
@@ -73,7 +74,7 @@ def fit_of_noise(sky, seed=2, **tying):
     tying = {**PAPER_TYING, **tying}
     rng = np.random.default_rng(seed)
     fit = (
-        sky[["distance_edge"]]
+        xr.Dataset(cuts_of(sky), {"superpixel": sky["superpixel"]})
         .copy(deep=True)
         .assign_coords(
             voxel=np.arange(sky.sizes["voxel"]), superpixel=sky["superpixel"], band=sky["band"]
@@ -133,7 +134,7 @@ def posterior_of_noise(fit, seed=3, chains=2, draws=5):
         {
             "/": xr.Dataset(attrs=fit.attrs),
             "posterior": xr.Dataset(variables, coords),
-            "constant_data": fit[["distance_edge"]],
+            "constant_data": xr.Dataset(cuts_of(fit), {"superpixel": fit["superpixel"]}),
         }
     )
 

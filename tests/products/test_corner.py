@@ -304,7 +304,11 @@ def test_padding_has_no_panel():
     posterior = make_posterior((7, 9), edges=(0.0, 0.5, 2.0, 3.0))
     edges = [[0.0, 0.5, 2.0, 2.001], [0.0, 0.5, 2.0, 3.0]]
     constant = xr.Dataset(
-        {"distance_edge": (("superpixel", "voxel_edge"), edges)}, {"superpixel": [7, 9]}
+        {
+            "distance_edge": (("superpixel", "voxel_edge"), edges),
+            "n_voxel": ("superpixel", [2, 3]),
+        },
+        {"superpixel": [7, 9]},
     )
     posterior["constant_data"] = xr.DataTree(constant)
     figure = plot_corner(posterior, 7, variables=["temperature"])

@@ -68,6 +68,7 @@ def cut_differently(dataset):
     edges[10:20] = [0.0, 0.7, 2.0]
     edges[40:60] = [0.0, 2.0, 2.001]
     dataset["distance_edge"] = (("superpixel", "voxel_edge"), edges)
+    dataset["n_voxel"] = ("superpixel", np.where(edges[:, 2] == 2.001, 1, 2))
     return dataset
 
 

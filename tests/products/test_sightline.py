@@ -47,14 +47,12 @@ def test_what_has_no_sightline(thin):
     )
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_padding_is_not_part_of_a_sightline(thin, told):
+def test_padding_is_not_part_of_a_sightline(thin):
     edges = np.tile(thin["distance_edge"].values, (2, 1))
     edges[1, 4:] = edges[1, 3] + 1e-3 * np.arange(1, 18)
     thin = thin.assign(distance_edge=(("superpixel", "voxel_edge"), edges))
     thin["reddening"][1, :, 3:] = 0.0
-    if told:
-        thin = thin.assign(n_voxel=("superpixel", [20, 3]))
+    thin = thin.assign(n_voxel=("superpixel", [20, 3]))
     (axes,) = plot_sightline(thin, 369).axes
     steps = [patch for patch in axes.patches if hasattr(patch, "get_data")]
     np.testing.assert_allclose(

@@ -290,6 +290,25 @@ def test_split_superpixels_are_those_of_healpix():
     xr.testing.assert_identical(split_superpixels(sky, 2), sky)
 
 
+def test_what_was_found_of_whole_superpixels_is_not_said_of_their_parts():
+    sky = simulate_sky("single_temperature", nside=16, superpixel_nside=2, superpixels=[5, 7])
+    n_voxel = sky.sizes["voxel"]
+    sky = sky.assign(
+        n_voxel=("superpixel", [n_voxel, 1]),
+        condition=("superpixel", [3.0, 5.0]),
+        masked=(("superpixel", "reason"), [[1, 2], [3, 4]]),
+        sky_coverage=("sky_superpixel", np.zeros(48)),
+        reddening_sample=(("sample", *sky.reddening.dims), np.stack([sky.reddening] * 2)),
+    )
+    split = split_superpixels(sky, 4)
+    assert split.n_voxel.values.tolist() == [n_voxel] * 4 + [1] * 4
+    for name in ("condition", "masked", "sky_coverage"):
+        assert name not in split
+    np.testing.assert_array_equal(
+        split.reddening_sample.transpose("sample", *split.reddening.dims)[1], split.reddening
+    )
+
+
 @pytest.mark.parametrize("nside", [1, 3, 32])
 def test_superpixels_that_cannot_be_split_into(nside):
     sky = simulate_sky("single_temperature", nside=16, superpixel_nside=2, superpixels=[5])
