@@ -10,7 +10,8 @@ import xarray as xr
 from pymcdust.infer.engine import fit_map
 from pymcdust.physics.bands import PAPER_SIGMA
 from pymcdust.products.maps import export_maps
-from pymcdust.products.plots import prior_dominated, save_plots
+from pymcdust.products.plots import save_plots
+from pymcdust.products.reliability import prior_dominated
 from pymcdust.sky.dataset import save_sky
 from pymcdust.sky.morphology import mock_reddening
 from pymcdust.sky.simulate import simulate_sky, two_cloud_sightline

@@ -18,7 +18,7 @@ from pymcdust.errors import ResultError, listing
 from pymcdust.infer.posterior import model_of
 from pymcdust.infer.priors import free_variables, log_prior, prior_quantiles
 from pymcdust.judge.posterior import check_posterior
-from pymcdust.products.plots import PRIOR_DOMINATED
+from pymcdust.products.reliability import PRIOR_DOMINATED
 from pymcdust.sky.dataset import cuts_of
 
 #: Powers by which a prior or a likelihood is raised, and the changes compared.

@@ -17,8 +17,14 @@ from pymcdust.errors import ResultError, listing, unknown
 from pymcdust.infer.posterior import model_of
 from pymcdust.judge.figures import CHAINS, STYLE
 from pymcdust.judge.sensitivity import DOMINATED_WIDTH
-from pymcdust.products.panels import draw_panel, new_figure, panel_groups, sky_image_of, stripes
-from pymcdust.products.plots import distance_ranges
+from pymcdust.products.panels import (
+    distance_ranges,
+    draw_panel,
+    new_figure,
+    panel_groups,
+    sky_image_of,
+    stripes,
+)
 from pymcdust.products.scales import Scale
 from pymcdust.products.sightline import NEAREST
 

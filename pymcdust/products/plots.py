@@ -10,13 +10,8 @@ from pymcdust.products.figures_emission import plot_emission, plot_residual, plo
 from pymcdust.products.figures_parameters import plot_parameters, plot_temperature
 from pymcdust.products.figures_reddening import plot_reddening
 from pymcdust.products.figures_truth import plot_truth
-from pymcdust.products.panels import distance_ranges
-from pymcdust.products.reliability import PRIOR_DOMINATED, chi2_per_datum, prior_dominated
 
 __all__ = [
-    "PRIOR_DOMINATED",
-    "chi2_per_datum",
-    "distance_ranges",
     "plot_emission",
     "plot_parameters",
     "plot_reddening",
@@ -24,7 +19,6 @@ __all__ = [
     "plot_temperature",
     "plot_truth",
     "plot_zoom",
-    "prior_dominated",
     "save_plots",
 ]
 
