@@ -12,7 +12,7 @@ import xarray as xr
 from pymcdust.sky.compression import is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
 from pymcdust.sky.stages import claim
-from pymcdust.sky.store import check_free, join_stores, open_tree, write_store
+from pymcdust.sky.store import check_free, open_tree, write_blocks, write_store
 
 #: What tells one sky (or its rows) from another, where a result is to be continued.
 SAMPLED = (
@@ -81,8 +81,8 @@ class Parts:
 
     def join(self, superpixels_per_chunk: int) -> None:
         """Write the whole result to its place out of its chunks, and remove them."""
-        join_stores(
-            sorted(self.folder.glob("*.zarr")),
+        write_blocks(
+            map(open_tree, sorted(self.folder.glob("*.zarr"))),
             self.out,
             superpixels_per_chunk=superpixels_per_chunk,
             overwrite=self.overwrite,

@@ -4,7 +4,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,38 +54,6 @@ def write_store(
             _write_group(dataset, partial, group, superpixels_per_chunk)
 
 
-def join_stores(
-    parts: Sequence[Path], path: str | Path, *, superpixels_per_chunk: int, overwrite: bool = False
-) -> None:
-    """Write several stores as one, joined along ``superpixel``, holding one of them at a time.
-
-    Parameters
-    ----------
-    parts : sequence of path
-        Stores with the same groups and variables, each but the last a multiple of
-        `superpixels_per_chunk` long. What has no dimension ``superpixel`` is taken from the first.
-    path : path
-        Folder of the store.
-    superpixels_per_chunk : int
-        Length of the chunks along ``superpixel``; other dimensions are not cut.
-    overwrite : bool
-        Replace a Zarr store that is already there.
-
-    Raises
-    ------
-    ConfigurationError
-        If `path` exists and may not be replaced.
-    FileFormatError
-        If a part is cut short.
-    """
-    write_blocks(
-        map(open_tree, parts),
-        path,
-        superpixels_per_chunk=superpixels_per_chunk,
-        overwrite=overwrite,
-    )
-
-
 def write_blocks(
     blocks: Iterable[xr.Dataset | xr.DataTree],
     path: str | Path,
@@ -98,7 +66,7 @@ def write_blocks(
     Parameters
     ----------
     blocks : iterable of xarray.Dataset or xarray.DataTree
-        With the same groups and variables, each but the last a multiple of
+        Lazy or not, with the same groups and variables, each but the last a multiple of
         `superpixels_per_chunk` long. What has no dimension ``superpixel`` is taken from the first.
     path : path
         Folder of the store.

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from pymcdust.errors import ConfigurationError, FileFormatError
-from pymcdust.sky.store import join_stores, open_store, open_tree, write_store
+from pymcdust.sky.store import open_store, open_tree, write_blocks, write_store
 
 
 def make_tree(first=0, n=7, flag=False):
@@ -72,7 +72,7 @@ def test_joined_parts_are_the_whole(flag, tmp_path):
     for number, part in enumerate(parts):
         paths.append(tmp_path / f"{number}.zarr")
         write_store(part, paths[-1], superpixels_per_chunk=3)
-    join_stores(paths, tmp_path / "whole.zarr", superpixels_per_chunk=3)
+    write_blocks(map(open_tree, paths), tmp_path / "whole.zarr", superpixels_per_chunk=3)
     whole = open_tree(tmp_path / "whole.zarr").load()
     assert whole.attrs == parts[0].attrs
     for group in ("posterior", "sample_stats"):
@@ -88,6 +88,6 @@ def test_a_damaged_part_leaves_nothing_that_looks_whole(tmp_path):
         write_store(make_tree(first, 3), path, superpixels_per_chunk=3)
     (paths[1] / "posterior" / "temperature" / "c" / "0" / "0" / "0").unlink()
     with pytest.raises(FileFormatError, match="chunks of 'posterior/temperature'"):
-        join_stores(paths, tmp_path / "whole.zarr", superpixels_per_chunk=3)
+        write_blocks(map(open_tree, paths), tmp_path / "whole.zarr", superpixels_per_chunk=3)
     assert not (tmp_path / "whole.zarr").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.zarr", "1.zarr"]
