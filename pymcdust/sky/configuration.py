@@ -13,7 +13,8 @@ from pymcdust.physics.bands import BANDS, K_CMB_TO_MJY_SR
 from pymcdust.sky.cuts import edges_from_kpc, edges_from_modulus, edges_from_slices
 from pymcdust.sky.maps3d.combined import CombinedMap
 from pymcdust.sky.maps3d.converted import Converted
-from pymcdust.sky.reddening import REDDENING_MAPS, ReddeningMap, open_reddening
+from pymcdust.sky.maps3d.interface import ReddeningMap
+from pymcdust.sky.reddening import REDDENING_MAPS, open_reddening
 from pymcdust.sky.settings import (
     file_path,
     keys,

@@ -9,7 +9,8 @@ from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.physics.bands import K_CMB_TO_MJY_SR
 from pymcdust.sky.configuration import BandSettings, Configuration
 from pymcdust.sky.cuts import Mask
-from pymcdust.sky.reddening import ReddeningMap, spread
+from pymcdust.sky.maps3d.gather import gather
+from pymcdust.sky.maps3d.interface import ReddeningMap
 from pymcdust.sky.smoothing import Smoother, kernel_width
 from pymcdust.sky.stages import Stages
 from pymcdust.sky.surveys import SurveyMap, read_band, read_cmb_map
@@ -95,23 +96,23 @@ def make_reddening(
     """
     n_interval = len(settings.voxels.edges) - 1
     samples = [None, *range(settings.n_samples)]
-    names = {interval_name(i, sample): (i, sample) for sample in samples for i in range(n_interval)}
+    names = [interval_name(i, sample) for sample in samples for i in range(n_interval)]
     if stages.has("weight", "flags", *names):
         return
     fwhm = _kernel(settings, source.beam)
-    if not stages.has("spread", "area", "flags"):
-        _spread(settings, source, stages, n_interval, say)
-    spread_out = stages.load("spread")
+    if not stages.has("gathered", "area", "flags"):
+        _gather(settings, source, stages, n_interval, say)
+    gathered = stages.load("gathered")
     say("smoothing the reddening" if fwhm else "storing the reddening")
     smoother = Smoother(stages.load("area"), fwhm, settings.nside)
     for number, name in enumerate(names):
         if not stages.has(name):
-            stages.save(name, smoother.smooth(spread_out[number]))
+            stages.save(name, smoother.smooth(gathered[number]))
     stages.save("weight", smoother.weight)
-    stages.remove("spread", "area")
+    stages.remove("gathered", "area")
 
 
-def _spread(
+def _gather(
     settings: Configuration,
     source: ReddeningMap,
     stages: Stages,
@@ -125,12 +126,12 @@ def _spread(
     refuse = _REFUSED | (Mask.UNRELIABLE if settings.reliable_distance else 0)
     rows = (1 + settings.n_samples) * n_interval
     with stages.writing(
-        spread=((rows, n_pixel), np.float32),
+        gathered=((rows, n_pixel), np.float32),
         area=((n_pixel,), np.float32),
         flags=((n_pixel,), np.uint16),
     ) as (out, area, flags):
         samples = out[n_interval:].reshape(settings.n_samples, n_interval, n_pixel)
-        area[...], flags[...] = spread(
+        area[...], flags[...], _ = gather(
             source,
             settings.nside,
             settings.voxels.edges,

@@ -5,15 +5,10 @@ import pytest
 
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask
-from pymcdust.sky.maps3d.interface import pixel_beam
-from pymcdust.sky.reddening import (
-    REDDENING_MAPS,
-    Converted,
-    ReddeningMap,
-    Rows,
-    open_reddening,
-    spread,
-)
+from pymcdust.sky.maps3d.converted import Converted
+from pymcdust.sky.maps3d.gather import gather
+from pymcdust.sky.maps3d.interface import ReddeningMap, Rows, pixel_beam
+from pymcdust.sky.reddening import REDDENING_MAPS, open_reddening
 from pymcdust.sky.validation import REDDENING_UNITS
 
 EDGES = np.array([0, 0.5, 1.0])
@@ -44,7 +39,7 @@ class Planted(ReddeningMap):
 def on_sky(source, nside, refuse=0, n_samples=0):
     out = np.full((2, 12 * nside**2), 7.0, dtype=np.float32)
     samples = np.full((n_samples, *out.shape), 7.0, dtype=np.float32) if n_samples else None
-    area, flags = spread(source, nside, EDGES, out, refuse=refuse, samples_out=samples)
+    area, flags, _ = gather(source, nside, EDGES, out, refuse=refuse, samples_out=samples)
     assert area.dtype == np.float32
     assert flags.dtype == np.uint16
     return out, area, flags, samples
@@ -148,7 +143,7 @@ def test_maps_that_overlap_themselves(blocks):
 def test_out_may_be_on_disk(tmp_path):
     source = Planted((1, np.arange(12), [1.0, 3.0], 0))
     out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, (2, 192))
-    spread(source, 4, EDGES, out, refuse=0)
+    gather(source, 4, EDGES, out, refuse=0)
     out.flush()
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.tile([[1.0], [2.0]], 192))
 

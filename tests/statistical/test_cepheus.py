@@ -11,7 +11,8 @@ from scipy import stats
 from pymcdust.infer.sampling import sample
 from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.dataset import split_superpixels
-from pymcdust.sky.reddening import open_reddening, spread
+from pymcdust.sky.maps3d.gather import gather
+from pymcdust.sky.reddening import open_reddening
 from pymcdust.sky.simulate import CEPHEUS_SUPERPIXEL, simulate_sky, two_cloud_sightline
 
 pytestmark = pytest.mark.statistical
@@ -72,7 +73,7 @@ def real(realsky):
     edge = edges_from_slices((45, 72, 26))
     file = realsky / "bayestar2019_nside256_regions.h5"
     reddening = np.empty((len(edge) - 1, 12 * 256**2), dtype=np.float32)
-    spread(open_reddening("bayestar2019", file), 256, edge, reddening, refuse=0)
+    gather(open_reddening("bayestar2019", file), 256, edge, reddening, refuse=0)
     reddening = reddening.T.reshape(12 * 8**2, -1, len(edge) - 1)[superpixel]
     assert np.isfinite(reddening).all()
     clouds = xr.Dataset(

@@ -8,8 +8,9 @@ import pytest
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask, edges_from_slices
 from pymcdust.sky.maps3d.bayestar import Bayestar
+from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.slices import SliceInterpolation
-from pymcdust.sky.reddening import open_reddening, spread
+from pymcdust.sky.reddening import open_reddening
 
 # dustmaps sets shapes of arrays in place, which NumPy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
@@ -96,7 +97,7 @@ def on_sky(path, nside, edges=EDGES, refuse=0, n_samples=0, version="bayestar201
     shape = (len(edges) - 1, 12 * nside**2)
     out = np.empty(shape, dtype=np.float32)
     samples = np.empty((n_samples, *shape), dtype=np.float32) if n_samples else None
-    area, flags = spread(
+    area, flags, _ = gather(
         Bayestar(path, version), nside, edges, out, refuse=refuse, samples_out=samples
     )
     return out.T, area, flags, samples

@@ -9,8 +9,8 @@ from astropy.coordinates import SkyCoord
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.combined import CombinedMap
+from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.shells import Shells
-from pymcdust.sky.reddening import spread
 
 NSIDE = 16
 N = 12 * NSIDE**2
@@ -43,7 +43,7 @@ def shells(level, pixel=None, unit="E(B-V)", flags=None, n_samples=0, nside=NSID
 def on_sky(source, nside=NSIDE, refuse=0, n_samples=0):
     out = np.empty((2, 12 * nside**2), dtype=np.float32)
     samples = np.empty((n_samples, *out.shape), dtype=np.float32) if n_samples else None
-    area, flags = spread(source, nside, EDGES, out, refuse=refuse, samples_out=samples)
+    area, flags, _ = gather(source, nside, EDGES, out, refuse=refuse, samples_out=samples)
     return out, area, flags, samples
 
 

@@ -8,7 +8,8 @@ import pytest
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.decaps import Decaps
-from pymcdust.sky.reddening import open_reddening, spread
+from pymcdust.sky.maps3d.gather import gather
+from pymcdust.sky.reddening import open_reddening
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 
@@ -62,7 +63,7 @@ def test_equals_dustmaps_at_random_positions_and_distances(
     path = write_decaps(tmp_path / "decaps.h5", samples)
     source = open_reddening("decaps", path)
     out = np.empty((len(EDGES) - 1, 12 * 32**2), dtype=np.float32)
-    area, flags = spread(source, 32, EDGES, out, refuse=0)
+    area, flags, _ = gather(source, 32, EDGES, out, refuse=0)
     longitude, latitude = random_sky(500)
     mode = "median" if samples else "mean"
     expected = ask_dustmaps(query(path, not samples), longitude, latitude, EDGES[1:], mode=mode)

@@ -8,7 +8,8 @@ from astropy.io import fits
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.edenhofer import Edenhofer
-from pymcdust.sky.reddening import open_reddening, spread
+from pymcdust.sky.maps3d.gather import gather
+from pymcdust.sky.reddening import open_reddening
 
 # dustmaps sets shapes of arrays in place, which NumPy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
@@ -98,8 +99,8 @@ def test_samples_equal_those_of_dustmaps(tmp_path, ask_dustmaps, whole):
 def test_spread_over_a_coarser_and_a_finer_sky(mean_file):
     edges = np.array([0, 0.2, 0.9])
     fine, coarse = (np.empty((2, 12 * n**2), dtype=np.float32) for n in (8, 2))
-    spread(Edenhofer(mean_file), 8, edges, fine, refuse=0)
-    area, flags = spread(Edenhofer(mean_file), 2, edges, coarse, refuse=0)
+    gather(Edenhofer(mean_file), 8, edges, fine, refuse=0)
+    area, flags, _ = gather(Edenhofer(mean_file), 2, edges, coarse, refuse=0)
     np.testing.assert_allclose(coarse, fine.reshape(2, 48, 16).mean(axis=2), rtol=1e-5)
     assert (area == 1).all()
     assert not flags.any()
