@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import healpy
 import numpy as np
 import xarray as xr
-from astropy.coordinates import SkyCoord
 
 from pymcdust.errors import SkyError
 from pymcdust.physics.bands import BANDS
 from pymcdust.sky.configuration import Configuration
-from pymcdust.sky.cuts import Mask, coverage
+from pymcdust.sky.cuts import Mask, coverage, declination_of
 from pymcdust.sky.dataset import build_sky
 from pymcdust.sky.layers import emission_name, interval_name, variance_name
-from pymcdust.sky.quality import column_correlation, singular_values
+from pymcdust.sky.quality import column_correlation, condition_number, singular_values
 from pymcdust.sky.smoothing import LEAST_WEIGHT, pixels_per_beam
 from pymcdust.sky.stages import Stages
 from pymcdust.sky.validation import BLOCK_BYTES
@@ -180,8 +178,6 @@ def _quality(
     singular = singular_values(reddening, valid)
     # A voxel that is padding adds a singular value of zero at the end.
     singular[np.arange(singular.shape[1]) >= n_voxel[:, np.newaxis]] = np.nan
-    least = np.nanmin(singular, axis=1)
-    condition = np.divide(singular[:, 0], least, out=np.full(len(block), np.inf), where=least > 0)
     count = [(plan.mask[block] & _bits(reason) != 0).sum(axis=1) for reason in Mask]
     emission = sky.emission.sel(band="353").values
     flags = {
@@ -195,7 +191,7 @@ def _quality(
         "coverage": (one, plan.covered[block], {"long_name": "valid part of the pixels"}),
         "masked": (("superpixel", "reason"), np.stack(count, axis=1).astype(np.int32)),
         "singular_value": (("superpixel", "voxel"), singular),
-        "condition": (one, condition),
+        "condition": (one, condition_number(singular)),
         "correlation": (one, column_correlation(reddening, emission, valid)),
     }
 
@@ -241,13 +237,12 @@ def _bits(reason: Mask) -> np.uint16:
 
 def _within(nside: int, south: float, north: float) -> np.ndarray:
     """Tell which pixels of a Galactic NESTED map lie between two declinations [deg]."""
-    pole = SkyCoord(0, 90, unit="deg", frame="icrs").galactic.cartesian.xyz.value
     inside = np.empty(12 * nside**2, dtype=bool)
     step = 2**20
     for start in range(0, len(inside), step):
         pixel = np.arange(start, min(start + step, len(inside)))
-        sine = pole @ np.array(healpy.pix2vec(nside, pixel, nest=True))
-        inside[pixel] = (sine >= np.sin(np.deg2rad(south))) & (sine <= np.sin(np.deg2rad(north)))
+        declination = declination_of(nside, pixel)
+        inside[pixel] = (declination >= south) & (declination <= north)
     return inside
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from enum import IntFlag
 
+import healpy
 import numpy as np
+from astropy.coordinates import SkyCoord
 
 from pymcdust.errors import ConfigurationError
 
@@ -165,6 +167,34 @@ def edges_from_modulus(edges: Sequence[float]) -> np.ndarray:
             "is 1 Mpc"
         )
     return np.concatenate([[0.0], distance(modulus)])
+
+
+def declination_of(nside: int, pixel: np.ndarray) -> np.ndarray:
+    """Compute the declination of pixels of a Galactic map.
+
+    Parameters
+    ----------
+    nside : int
+        HEALPix resolution.
+    pixel : array of int
+        NESTED indices.
+
+    Returns
+    -------
+    array [deg]
+        Declination (ICRS) of their centres.
+
+    Examples
+    --------
+    The north celestial pole lies at l = 122.93, b = 27.13 deg:
+
+    >>> pole = healpy.ang2pix(1024, 122.932, 27.128, nest=True, lonlat=True)
+    >>> declination_of(1024, np.array([pole])).round(1)
+    array([90.])
+    """
+    pole = SkyCoord(0, 90, unit="deg", frame="icrs").galactic.cartesian.xyz.value
+    sine = pole @ np.array(healpy.pix2vec(nside, pixel, nest=True))
+    return np.rad2deg(np.arcsin(np.clip(sine, -1, 1)))
 
 
 def coverage(valid: np.ndarray) -> np.ndarray:

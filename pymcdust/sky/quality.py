@@ -94,6 +94,29 @@ def singular_values(reddening: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.pad(values, [(0, 0), (0, missing)])
 
 
+def condition_number(singular: np.ndarray) -> np.ndarray:
+    """Divide the largest singular value of each superpixel by the least.
+
+    Parameters
+    ----------
+    singular : (superpixel, voxel) array
+        What `singular_values` returns; NaN for voxels that do not count.
+
+    Returns
+    -------
+    (superpixel,) array
+        Infinite where the least is zero.
+
+    Examples
+    --------
+    >>> condition_number(np.array([[1.2, 0.4, np.nan], [1.0, 0.5, 0.0]]))
+    array([ 3., inf])
+    """
+    least = np.nanmin(singular, axis=1)
+    out = np.full(len(singular), np.inf)
+    return np.divide(singular[:, 0], least, out=out, where=least > 0)
+
+
 def column_correlation(
     reddening: np.ndarray, emission: np.ndarray, valid: np.ndarray
 ) -> np.ndarray:
@@ -310,12 +333,10 @@ class _Pixels:
         if set(told) <= set(sky.data_vars):
             return {name: sky[name].values for name in told}
         values = np.where(self.in_use, singular_values(self.reddening, self.valid), np.nan)
-        least = np.nanmin(values, axis=1)
-        out = np.full(len(values), np.inf)
         band = BANDS.index("353")
         return {
             "singular_value": values,
-            "condition": np.divide(values[:, 0], least, out=out, where=least > 0),
+            "condition": condition_number(values),
             "correlation": column_correlation(
                 self.reddening, self.emission[..., band], self.used[..., band]
             ),

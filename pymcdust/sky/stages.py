@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -54,9 +54,6 @@ class Stages:
     @contextmanager
     def writing(self, **arrays: tuple[tuple[int, ...], Any]) -> Iterator[tuple[np.ndarray, ...]]:
         """Give arrays on disk to fill, which take their names when all of them are filled.
-
-        Their room on disk is taken beforehand: a disk that is full is then an `OSError`, where
-        the first touch of a page that has no room would end the program.
 
         Parameters
         ----------
@@ -129,9 +126,25 @@ def claim(folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
         )
 
 
+def take_room(file: IO[bytes], size: int) -> None:
+    """Take the room of a file on disk before it is mapped.
+
+    A disk that is full is then an `OSError`, where the first touch of a page that has no room would
+    end the program.
+
+    Parameters
+    ----------
+    file : file
+        Open for writing.
+    size : int
+        Its length [bytes].
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def _allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with path.open("r+b") as file:
+        take_room(file, path.stat().st_size)
     return array

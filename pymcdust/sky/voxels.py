@@ -14,7 +14,7 @@ import numpy as np
 
 from pymcdust.errors import ConfigurationError, unknown
 from pymcdust.sky.cuts import edges_from_slices
-from pymcdust.sky.quality import singular_values
+from pymcdust.sky.quality import condition_number, singular_values
 
 #: Depth of the voxels without dust that fill the dimension where a superpixel has fewer [kpc].
 PADDING = 1e-3
@@ -231,8 +231,8 @@ def condition(reddening: np.ndarray) -> float:
     >>> condition(np.eye(3))
     1.0
     """
-    values = singular_values(reddening[np.newaxis], np.ones((1, len(reddening)), dtype=bool))[0]
-    return float(values[0] / values[-1]) if values[-1] > 0 else np.inf
+    every = np.ones((1, len(reddening)), dtype=bool)
+    return float(condition_number(singular_values(reddening[np.newaxis], every))[0])
 
 
 def padded(edges: np.ndarray, n_voxel: int) -> np.ndarray:

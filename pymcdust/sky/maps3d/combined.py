@@ -1,19 +1,16 @@
 """Two 3D reddening maps, one of the north and one of the south, with a seam at a declination."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO
 
-import astropy.units as u
-import healpy
 import numpy as np
-from astropy.coordinates import SkyCoord
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.cuts import LEAST_AREA, Mask
+from pymcdust.sky.cuts import LEAST_AREA, Mask, declination_of
 from pymcdust.sky.maps3d.gather import Gathered, gather
 from pymcdust.sky.maps3d.interface import ReddeningMap, Rows
+from pymcdust.sky.stages import take_room
 
 # Pixels that are combined at a time.
 _PIXELS = 2**18
@@ -114,8 +111,7 @@ class CombinedMap(ReddeningMap):
         )
 
     def _share_of_north(self, nside: int, pixel: np.ndarray) -> np.ndarray:
-        longitude, latitude = healpy.pix2ang(nside, pixel, nest=True, lonlat=True)
-        declination = SkyCoord(longitude * u.deg, latitude * u.deg, frame="galactic").icrs.dec.deg
+        declination = declination_of(nside, pixel)
         if self._width == 0:
             return (declination >= self._seam).astype(float)
         return np.clip(0.5 + (declination - self._seam) / self._width, 0.0, 1.0)
@@ -128,7 +124,5 @@ def _put(source: ReddeningMap, nside: int, edges: np.ndarray, out: np.ndarray) -
 
 
 def _on_disk(file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
-    # Its room is taken beforehand, so that a full disk is an error and not the program's end.
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
+    take_room(file, 4 * int(np.prod(shape)))
     return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
