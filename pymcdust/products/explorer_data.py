@@ -14,6 +14,7 @@ from pymc_extras.prior import Prior
 from pymcdust.errors import ResultError, listing
 from pymcdust.physics.bands import REFERENCE_FREQUENCY
 from pymcdust.physics.blackbody import PLANCK_OVER_BOLTZMANN, RADIANCE_SCALE
+from pymcdust.products.dust import mean_reddening
 from pymcdust.products.reconstruction import BLOCK_SIZE, PARAMETERS, match, observed, require
 from pymcdust.products.reliability import (
     PRIOR_DOMINATED,
@@ -124,20 +125,15 @@ def _means(sky: xr.Dataset, rows: np.ndarray) -> dict[str, xr.DataArray]:
     """Average over the valid pixels of each superpixel, block by block."""
     sizes = sky.sizes
     step = max(1, BLOCK_SIZE // (sizes["pixel"] * max(sizes["voxel"], sizes["band"])))
-    reddening = np.empty((len(rows), sizes["voxel"]))
     emission, scatter = np.empty((2, len(rows), sizes["band"]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = sky.isel(superpixel=rows[part])
         glow = observed(block)
-        dust = block["reddening"].transpose("superpixel", "pixel", "voxel").values
-        # The dust of the pixels whose emission was fitted, and of no others.
-        with_data = np.isfinite(glow).any(axis=2) & np.isfinite(dust).all(axis=2)
-        reddening[part] = _mean(np.where(with_data[..., np.newaxis], dust, np.nan))
         emission[part] = _mean(glow)
         scatter[part] = np.sqrt(_mean((glow - emission[part][:, np.newaxis]) ** 2))
     return {
-        "reddening": xr.DataArray(reddening, dims=("superpixel", "voxel")),
+        "reddening": xr.DataArray(mean_reddening(sky, rows)[:, 0], dims=("superpixel", "voxel")),
         "emission": xr.DataArray(emission, dims=("superpixel", "band")),
         "emission_sd": xr.DataArray(scatter, dims=("superpixel", "band")),
     }

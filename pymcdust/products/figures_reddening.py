@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from pymcdust.products.dust import seen_reddening
 from pymcdust.products.marks import PADDING, Painter
 from pymcdust.products.panels import chosen_voxels, distance_ranges, in_view, panel_groups
 from pymcdust.products.reconstruction import BLOCK_SIZE
@@ -68,9 +69,5 @@ def _blocks(sky: xr.Dataset, in_use: np.ndarray) -> Iterator[tuple[slice, np.nda
     step = max(1, BLOCK_SIZE // (sky.sizes["pixel"] * sky.sizes["voxel"]))
     for start in range(0, sky.sizes["superpixel"], step):
         part = slice(start, start + step)
-        block = sky[["reddening", "valid"]].isel(superpixel=part)
-        valid = block["valid"]
-        valid = valid.any("band") if "band" in valid.dims else valid
-        seen = valid.transpose("superpixel", "pixel").values[:, :, None] & in_use[part, None, :]
-        reddening = block["reddening"].transpose("superpixel", "pixel", "voxel").values
-        yield part, np.where(seen, reddening, np.nan)
+        seen = seen_reddening(sky[["reddening", "valid"]].isel(superpixel=part))
+        yield part, np.where(in_use[part, None, :], seen, np.nan)

@@ -10,8 +10,9 @@ from astropy import units as u
 
 from pymcdust.errors import ConfigurationError, ResultError
 from pymcdust.physics.blackbody import planck
+from pymcdust.products.dust import mean_reddening
 from pymcdust.products.interpolation import refine_angle, refine_distance
-from pymcdust.products.reconstruction import BLOCK_SIZE, match
+from pymcdust.products.reconstruction import match
 from pymcdust.products.voxel_values import VoxelValues
 
 #: Temperatures that red, green and blue are most sensitive to [K] (Zelko et al. 2022, Sec. 4.2).
@@ -177,22 +178,8 @@ def reddening_at(fit: xr.Dataset, sky: xr.Dataset, nside: int) -> np.ndarray:
     (pixel, voxel) array
         Mean reddening of the valid pixels [mag], superpixel by superpixel; 0 where none is valid.
     """
-    position = match(fit, sky)
-    part = (nside // int(sky.attrs["superpixel_nside"])) ** 2
-    n_pixel, n_voxel = sky.sizes["pixel"], sky.sizes["voxel"]
-    result = np.empty((len(position), part, n_voxel))
-    step = max(1, BLOCK_SIZE // (n_pixel * n_voxel))
-    for start in range(0, len(position), step):
-        block = sky[["reddening", "valid"]].isel(superpixel=position[start : start + step])
-        valid = block["valid"]
-        valid = (valid.any("band") if "band" in valid.dims else valid).values
-        reddening = block["reddening"].transpose("superpixel", "pixel", "voxel").values
-        reddening = np.where(valid[..., None], reddening, 0)
-        shape = (len(valid), part, n_pixel // part)
-        total = reddening.reshape(*shape, n_voxel).sum(axis=2, dtype=float)
-        count = valid.reshape(shape).sum(axis=2)[..., None]
-        result[start : start + step] = total / np.maximum(count, 1)
-    return result.reshape(-1, n_voxel)
+    mean = mean_reddening(sky, match(fit, sky), nside)
+    return np.nan_to_num(mean).reshape(-1, sky.sizes["voxel"])
 
 
 def _one(posterior: xr.DataTree, draw: int) -> xr.DataTree:

@@ -5,7 +5,8 @@ import xarray as xr
 
 from pymcdust.errors import ResultError, listing
 from pymcdust.physics.emission import emissivity
-from pymcdust.products.reconstruction import BLOCK_SIZE, match
+from pymcdust.products.dust import mean_reddening
+from pymcdust.products.reconstruction import match
 from pymcdust.products.reliability import is_fixed, prior_dominated, voxels_in_use
 
 #: Parameters of the spectrum of a voxel.
@@ -100,17 +101,8 @@ class VoxelValues:
             Differential reddening [mag, in the unit of the sky].
         """
         new = rows[~self._read[rows]]
-        step = max(1, BLOCK_SIZE // (self._sky.sizes["pixel"] * self.n_voxel))
-        for start in range(0, len(new), step):
-            block = new[start : start + step]
-            here = self._sky[["reddening", "valid"]].isel(superpixel=self._position[block])
-            valid = here["valid"]
-            valid = (valid.any("band") if "band" in valid.dims else valid).values[..., None]
-            values = here["reddening"].transpose("superpixel", "pixel", "voxel").values
-            total = np.where(valid, values, 0).sum(axis=1, dtype=float)
-            count = valid.sum(axis=1)
-            mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-            self._reddening[block] = np.where(self.in_use[block], mean, np.nan)
+        mean = mean_reddening(self._sky, self._position[new])[:, 0]
+        self._reddening[new] = np.where(self.in_use[new], mean, np.nan)
         self._read[new] = True
         return self._reddening[rows]
 
