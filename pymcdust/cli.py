@@ -21,6 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Of rich, "[kpc]" would be markup.
+    rich_markup_mode="markdown",
 )
 
 #: In the order of the help, which is the order of the work.

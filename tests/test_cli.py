@@ -290,6 +290,13 @@ def test_help_of_every_command():
         assert "Usage" in result.output
 
 
+def test_help_keeps_units_in_brackets():
+    """Rich would take them for markup."""
+    output = CliRunner().invoke(cli.app, ["simulate", "--help"]).output
+    assert "[kpc]" in output
+    assert "[deg]" in output
+
+
 def test_the_installed_command_fails_with_status_2(tmp_path):
     done = subprocess.run(
         [Path(sys.executable).with_name("pymcdust"), "info", "nowhere.zarr"],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pymcdust.commands.options import FitPath, Overwrite, Seed, SkyPath
+from pymcdust.errors import ConfigurationError, listing
 from pymcdust.terminal import console, made, say, table, working
 
 
@@ -50,8 +51,9 @@ def export(
         ),
     ] = None,
     coverage: Annotated[
-        MapCoverage, typer.Option(help="pixels of FITS maps: of the full sky, or those fitted")
-    ] = MapCoverage.FULL,
+        MapCoverage | None,
+        typer.Option(help="pixels of FITS maps: of the full sky (default), or those fitted"),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write maps for other software: parameters, errors, flags; emission and its residuals."""
@@ -61,8 +63,14 @@ def export(
     from pymcdust.products.maps import export_maps
     from pymcdust.sky.store import open_store
 
+    formats = dict.fromkeys(format or [ExportFormat.FITS])
+    if coverage is not None and ExportFormat.FITS not in formats:
+        raise ConfigurationError(
+            f"--coverage is of FITS maps, but --format is {listing(formats)}; leave it out, or add "
+            "--format fits"
+        )
     exports = {
-        ExportFormat.FITS: partial(export_maps, coverage=coverage),
+        ExportFormat.FITS: partial(export_maps, coverage=coverage or MapCoverage.FULL),
         ExportFormat.ZARR: export_zarr,
         ExportFormat.MOC: export_mocs,
     }
@@ -72,7 +80,7 @@ def export(
         ExportFormat.MOC: "mocpy.MOC.load(...)",
     }
     fitted, observed = open_store(fit), open_sky(sky)
-    for chosen in dict.fromkeys(format or [ExportFormat.FITS]):
+    for chosen in formats:
         with working(f"writing {chosen}"):
             paths = exports[chosen](fitted, observed, out, overwrite=overwrite)
         made(f"{len(paths)} files ({chosen})", out, f"each opens with {opening[chosen]}")

@@ -51,6 +51,13 @@ def test_coverage(export, tmp_path):
     assert len(Table.read(tmp_path / "maps" / "parameters.fits")) == 192
 
 
+def test_coverage_of_what_has_none(export, tmp_path):
+    result = export("--coverage", "partial", "--format", "zarr", "--format", "moc")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "--coverage is of FITS maps, but --format is zarr and moc" in str(result.exception)
+    assert not (tmp_path / "maps").exists()
+
+
 def test_unknown_format(export, tmp_path):
     result = export("--format", "hdf5")
     assert result.exit_code == 2
