@@ -176,3 +176,28 @@ def reasons(sky, superpixel):
 def on_sky(sky, values):
     """Values of NESTED pixels, by superpixel."""
     return values.reshape(12 * sky.attrs["superpixel_nside"] ** 2, -1)[sky.superpixel.values]
+
+
+def real_configuration(realsky, min_coverage=1.0):
+    """What makes a sky of the small real one, cut as the published map."""
+    emission = {
+        band: {"file": realsky / f"HFI_SkyMap_{band}_0064_full.fits", "release": "PR2"}
+        for band in K_CMB
+    }
+    emission["2998"] = {"file": realsky / "SFD_i100_0064.fits"}
+    return {
+        "grid": {
+            "nside": 64,
+            "superpixel_nside": 8,
+            "beam": "matched",
+            "min_coverage": min_coverage,
+        },
+        "reddening": {
+            "map": "bayestar2019",
+            "file": realsky / "bayestar2019_nside64.h5",
+            "slices": [15, 96, 10],
+        },
+        "emission": emission,
+        "cmb": {"file": realsky / "COM_CMB_IQU-smica_0064_full.fits"},
+        "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
+    }

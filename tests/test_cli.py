@@ -27,42 +27,6 @@ class Mine(VoxelMBB):
 '''
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process; return exit status, output and errors."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pymcdust", *map(str, words)])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        else:
-            status = 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def skies(tmp_path_factory) -> Path:
-    """A folder with a small simulated sky and a fit to it."""
-    folder = tmp_path_factory.mktemp("cli")
-    sky = pymcdust.simulate_sky(
-        {"temperature": ("voxel", [19.0, 17.0]), "beta": 1.6, "rho": 1e-4},
-        nside=32,
-        superpixel_nside=4,
-        center=(100.0, 10.0),
-        radius=15.0,
-        distance_edge=[0, 0.5, 2],
-        seed=3,
-    )
-    pymcdust.save_sky(sky, folder / "sky.zarr")
-    pymcdust.fit_map("temperature_per_voxel", sky, out=folder / "fit.zarr")
-    return folder
-
-
 def test_the_road_from_a_simulation_to_maps_and_figures(run, tmp_path):
     sky, fit = tmp_path / "sky.zarr", tmp_path / "fit.zarr"
     geometry = ["--nside", 32, "--superpixel-nside", 4, "--center", 100, 10, "--radius", 15]

@@ -1,52 +1,27 @@
 """``pymcdust plot``, as a user meets it: all figures, or one of them."""
 
-import sys
+import shutil
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 import pymcdust
-from pymcdust import cli
 from pymcdust.products import projection
 from pymcdust.products.figures_emission import plot_zoom
 from pymcdust.sky.store import open_store
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process; return exit status, output and errors."""
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch):
     monkeypatch.setattr(projection, "RESOLUTION", 100)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pymcdust", "plot", *map(str, words)])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        else:
-            status = 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(skies, tmp_path_factory):
     """A folder with a small simulated sky, a fit and a posterior."""
-    folder = tmp_path_factory.mktemp("plot")
-    sky = pymcdust.simulate_sky(
-        {"temperature": ("voxel", [19.0, 17.0]), "beta": 1.6, "rho": 1e-4},
-        nside=32,
-        superpixel_nside=4,
-        center=(100.0, 10.0),
-        radius=15.0,
-        distance_edge=[0, 0.5, 2],
-        seed=3,
-    )
-    pymcdust.save_sky(sky, folder / "sky.zarr")
-    pymcdust.fit_map("temperature_per_voxel", sky, out=folder / "fit.zarr")
+    folder = shutil.copytree(skies, tmp_path_factory.mktemp("plot") / "skies")
+    sky = pymcdust.open_sky(folder / "sky.zarr")
     pymcdust.sample(
         "temperature_per_voxel",
         sky,
@@ -63,7 +38,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("named", [[], ["all"]])
 def test_all_figures_need_no_name(run, folder, tmp_path, named):
     words = [*named, folder / "fit.zarr", folder / "sky.zarr"]
-    status, out, _ = run(*words, "--out", tmp_path / "figures", "--format", "svg", "--voxel", 1)
+    status, out, _ = run(
+        "plot", *words, "--out", tmp_path / "figures", "--format", "svg", "--voxel", 1
+    )
     assert status == 0
     assert "6 figures" in out
     names = {path.name for path in (tmp_path / "figures").iterdir()}
@@ -77,7 +54,7 @@ def test_all_figures_need_no_name(run, folder, tmp_path, named):
 def test_all_figures_with_options_first(run, folder, tmp_path):
     view = ["--center", 100, 10, "--radius", 9]
     words = ["--out", tmp_path, *view, folder / "fit.zarr", folder / "sky.zarr"]
-    assert run(*words)[0] == 0
+    assert run("plot", *words)[0] == 0
     assert len(list(tmp_path.iterdir())) == 6
 
 
@@ -100,7 +77,7 @@ def test_all_figures_with_options_first(run, folder, tmp_path):
 def test_one_figure(run, folder, tmp_path, words, said):
     first = int(pymcdust.open_sky(folder / "sky.zarr").superpixel[0])
     words = [folder / word if word.endswith(".zarr") else word.format(first) for word in words]
-    status, out, _ = run(*words, "--out", tmp_path / "figure.svg")
+    status, out, _ = run("plot", *words, "--out", tmp_path / "figure.svg")
     assert status == 0
     assert "figure.svg" in out
     assert [path.name for path in tmp_path.iterdir()] == ["figure.svg"]
@@ -109,7 +86,9 @@ def test_one_figure(run, folder, tmp_path, words, said):
 
 @pytest.mark.parametrize("words", [["reddening", "sky.zarr"], ["temperature", "fit.zarr"]])
 def test_one_voxel(run, folder, tmp_path, words):
-    status, _, _ = run(words[0], folder / words[1], "--voxel", 2, "--out", tmp_path / "figure.svg")
+    status, _, _ = run(
+        "plot", words[0], folder / words[1], "--voxel", 2, "--out", tmp_path / "figure.svg"
+    )
     assert status == 0
     drawn = (tmp_path / "figure.svg").read_text()
     assert "0.5–2 kpc" in drawn
@@ -118,7 +97,15 @@ def test_one_voxel(run, folder, tmp_path, words):
 
 def test_the_command_line_draws_what_python_draws(run, folder, tmp_path):
     where = ["--center", 100, 10, "--radius", 9, "--band", 353]
-    run("zoom", folder / "fit.zarr", folder / "sky.zarr", *where, "--out", tmp_path / "a.png")
+    run(
+        "plot",
+        "zoom",
+        folder / "fit.zarr",
+        folder / "sky.zarr",
+        *where,
+        "--out",
+        tmp_path / "a.png",
+    )
     fit, sky = open_store(folder / "fit.zarr"), pymcdust.open_sky(folder / "sky.zarr")
     figure = plot_zoom(fit, sky, center=(100, 10), radius=9, band="353")
     pymcdust.products.figure_files.save_figure(figure, tmp_path / "b.png")
@@ -141,7 +128,7 @@ def test_the_command_line_draws_what_python_draws(run, folder, tmp_path):
 )
 def test_what_is_wrong_is_one_message_and_no_file(run, folder, words, said):
     before = sorted(path.name for path in folder.iterdir())
-    status, _, err = run(*(word.format(folder) for word in words))
+    status, _, err = run("plot", *(word.format(folder) for word in words))
     assert status == 2
     assert err.startswith("error: ")
     assert said in err

@@ -4,6 +4,7 @@ import healpy as hp
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from planted import real_configuration
 
 from pymcdust import Prior, per_superpixel
 from pymcdust.infer.engine import fit_map
@@ -21,41 +22,13 @@ PUBLISHED = TemperaturePerVoxel(
     rho=per_superpixel(Prior("Uniform", lower=1e-6, upper=1e3), unit="mag-1"),
 )
 
-CONFIGURATION = """
-[grid]
-nside = 64
-superpixel_nside = 8
-beam = "matched"
-min_coverage = 0.9
-[reddening]
-map = "bayestar2019"
-file = "{0}/bayestar2019_nside64.h5"
-slices = [15, 96, 10]
-[emission.217]
-file = "{0}/HFI_SkyMap_217_0064_full.fits"
-[emission.353]
-file = "{0}/HFI_SkyMap_353_0064_full.fits"
-[emission.545]
-file = "{0}/HFI_SkyMap_545_0064_full.fits"
-[emission.857]
-file = "{0}/HFI_SkyMap_857_0064_full.fits"
-[emission.2998]
-file = "{0}/SFD_i100_0064.fits"
-[cmb]
-file = "{0}/COM_CMB_IQU-smica_0064_full.fits"
-[noise]
-sigma = {{ 217 = 0.5, 353 = 3.0, 545 = 9.0, 857 = 25.0, 2998 = 30.0 }}
-"""
-
 #: Starts of least squares in every superpixel.
 STARTS = 6
 
 
 @pytest.fixture(scope="module")
-def real(realsky, tmp_path_factory):
-    toml = tmp_path_factory.mktemp("realsky") / "sky.toml"
-    toml.write_text(CONFIGURATION.format(realsky))
-    return prepare_sky(toml)
+def real(realsky):
+    return prepare_sky(real_configuration(realsky, min_coverage=0.9))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
 from pages import alts, cells, check_in_browser, sections
+from planted import real_configuration
 
 from pymcdust import compress, open_sky, report, save_sky, simulate_sky
 from pymcdust.errors import ConfigurationError, FileFormatError, ResultError, SkyError
@@ -416,38 +417,9 @@ def test_every_reason_has_words_and_a_colour_of_its_own():
     assert len({to_rgb(colour) for colour in MASK_COLOURS.values()}) == len(MASK_COLOURS)
 
 
-CONFIGURATION = """
-[grid]
-nside = 64
-superpixel_nside = 8
-beam = "matched"
-min_coverage = 0.9
-[reddening]
-map = "bayestar2019"
-file = "{0}/bayestar2019_nside64.h5"
-slices = [15, 96, 10]
-[emission.217]
-file = "{0}/HFI_SkyMap_217_0064_full.fits"
-[emission.353]
-file = "{0}/HFI_SkyMap_353_0064_full.fits"
-[emission.545]
-file = "{0}/HFI_SkyMap_545_0064_full.fits"
-[emission.857]
-file = "{0}/HFI_SkyMap_857_0064_full.fits"
-[emission.2998]
-file = "{0}/SFD_i100_0064.fits"
-[cmb]
-file = "{0}/COM_CMB_IQU-smica_0064_full.fits"
-[noise]
-sigma = {{ 217 = 0.5, 353 = 3.0, 545 = 9.0, 857 = 25.0, 2998 = 30.0 }}
-"""
-
-
 @pytest.mark.realsky
-def test_the_real_sky(realsky, tmp_path, write):
-    toml = tmp_path / "sky.toml"
-    toml.write_text(CONFIGURATION.format(realsky))
-    sky = prepare_sky(toml)
+def test_the_real_sky(realsky, write):
+    sky = prepare_sky(real_configuration(realsky, min_coverage=0.9))
     # Nine voxels are too many away from the plane; nothing else is amiss.
     [alarm] = alarms(sky, summarise_sky(sky))
     assert alarm.title.startswith("Voxels cannot be told apart")

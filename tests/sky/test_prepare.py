@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from astropy.coordinates import SkyCoord
-from planted import K_CMB, NSIDE, SLICES, Planted, reasons
+from planted import K_CMB, NSIDE, SLICES, Planted, real_configuration, reasons
 
 from pymcdust.errors import ConfigurationError, FileFormatError, SkyError
 from pymcdust.physics.bands import BANDS
@@ -394,25 +394,6 @@ def test_file_cut_short_is_named(planted, tmp_path, name):
     (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(FileFormatError, match=f"{name}: cut short"):
         prepare_sky(planted.configuration())
-
-
-def real_configuration(realsky):
-    emission = {
-        band: {"file": realsky / f"HFI_SkyMap_{band}_0064_full.fits", "release": "PR2"}
-        for band in K_CMB
-    }
-    emission["2998"] = {"file": realsky / "SFD_i100_0064.fits"}
-    return {
-        "grid": {"nside": 64, "superpixel_nside": 8, "beam": "matched", "min_coverage": 1.0},
-        "reddening": {
-            "map": "bayestar2019",
-            "file": realsky / "bayestar2019_nside64.h5",
-            "slices": [15, 96, 10],
-        },
-        "emission": emission,
-        "cmb": {"file": realsky / "COM_CMB_IQU-smica_0064_full.fits"},
-        "noise": {"sigma": dict(zip(BANDS, [0.5, 3.0, 9.0, 25.0, 30.0], strict=True))},
-    }
 
 
 @pytest.mark.realsky
