@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -87,3 +88,12 @@ except OSError as error:
     assert [path.name for path in out.with_name("sky.zarr.stages").iterdir()] == [
         "fingerprint.json"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_room_is_taken_before_anything_is_written(out):
+    """A file of nothing but holes would take none, until a page of it is touched."""
+    stages = Stages(out, {})
+    with stages.writing(large=((1_000_000,), float)):
+        [draft] = stages.folder.glob("*.partial")
+        assert draft.stat().st_blocks * 512 >= 8_000_000
