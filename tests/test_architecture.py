@@ -3,6 +3,8 @@
 import ast
 import doctest
 import importlib
+import json
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -215,6 +217,46 @@ def test_a_bad_habit_is_seen(source):
 def test_good_habits_pass():
     source = "console.print('x')\nraise AssertionError\n" + "x = 1\n" * (LONGEST_FILE - 2)
     assert bad_habits("pymcdust.sky.cuts", source) == []
+
+
+def told_names(text: str) -> set[str]:
+    """Return the dotted names of ours that a notebook or a page imports, or speaks of in full."""
+    found = set(re.findall(r"\bpymcdust(?:\.\w+)+", text))
+    line = r"^[ >]*from (pymcdust[\w.]*) import (\([^)]*\)|.*)$"
+    for module, listed in re.findall(line, text, re.MULTILINE):
+        names = re.sub(r"#.*|[()]", "", listed).split(",")
+        found |= {f"{module}.{name.split()[0]}" for name in names if name.strip()}
+    return found
+
+
+def unknown_names(text: str) -> list[str]:
+    """List those of `told_names` that do not exist."""
+    unknown = []
+    for name in sorted(told_names(text)):
+        try:
+            pkgutil.resolve_name(name)
+        except (AttributeError, ImportError):
+            unknown.append(name)
+    return unknown
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of every notebook and every page of the documentation."""
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.*")]):
+        text = path.read_text()
+        if path.suffix == ".ipynb":
+            text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        yield path.name, text
+
+
+def test_notebooks_and_pages_speak_of_what_exists():
+    wrong = [f"{page}: {name}" for page, text in pages() for name in unknown_names(text)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_name_that_does_not_exist_is_seen():
+    text = "from pymcdust.sky.cuts import (\n    Mask,  # and\n    nil as no,\n)\npymcdust.nix(1)"
+    assert unknown_names(text) == ["pymcdust.nix", "pymcdust.sky.cuts.nil"]
 
 
 def test_version_is_the_same_everywhere():
