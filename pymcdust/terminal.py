@@ -42,7 +42,8 @@ def say(text: str) -> None:
 def made(what: str, where: Path, then: str) -> None:
     """Say what was made, where it is, and what to do with it."""
     console.print(
-        f"[bold green]{what}[/] in [bold]{where}[/]; next: {escape(then)}", soft_wrap=True
+        f"[bold green]{escape(what)}[/] in [bold]{escape(str(where))}[/]; next: {escape(then)}",
+        soft_wrap=True,
     )
 
 

@@ -159,6 +159,11 @@ def test_compare_and_sensitivity(run, skies, tmp_path):
     study = open_store(tmp_path / "study.zarr")
     assert study.sizes["prior"] == 4
     assert study.attrs["model"] == "mine"
+    for store, kind in (("s", "sensitivity"), ("study", "study of priors")):
+        assert f"a {kind} of" in run("info", tmp_path / f"{store}.zarr")[1]
+        status, _, err = run("report", tmp_path / f"{store}.zarr", "--out", tmp_path / "s.html")
+        assert status == 2
+        assert f"no report of a {kind}" in err
     words[-1] = tmp_path / "other.zarr"
     for wrong in ("temperature=3", "temperature.mu", "temperature.mu=warm"):
         status, _, err = run(*words, "--vary", wrong)
@@ -206,7 +211,7 @@ def test_info_tells_a_sky_from_a_fit(run, skies):
         (["sample", "{}/sky.zarr", "--out", "{}/fit.zarr"], "exists already"),
         (
             ["report", "{}/fit.zarr", "--out", "{}/report.html"],
-            "neither a sky, a posterior nor a comparison",
+            "there is no report of a fit",
         ),
         (["report", "{}/nowhere.zarr", "--out", "{}/report.html"], "no such file"),
         (["compare", "{}/sky.zarr", "single_temperature", "--out", "{}/x.zarr"], "two variants"),

@@ -143,15 +143,14 @@ def info(
     path: Annotated[Path, typer.Argument(help="a sky, a fit, a posterior or a comparison (Zarr)")],
 ) -> None:
     """Tell what a sky, a fit, a posterior or a comparison holds, and where it comes from."""
-    from pymcdust.judge.comparison import is_comparison
+    from pymcdust.judge.kinds import kind_of
     from pymcdust.sky.store import open_tree
 
     tree = open_tree(path)
-    kind = "posterior" if tree.children else "fit" if "model" in tree.attrs else "sky"
-    kind = "comparison" if is_comparison(tree.to_dataset()) else kind
+    kind = kind_of(tree)
     sizes = (tree["posterior"] if "posterior" in tree.children else tree).sizes
     described = ", ".join(f"{size} {dim}" for dim, size in sizes.items())
-    console.print(f"[bold]{path}[/]: a {kind} of {described}", soft_wrap=True)
+    console.print(f"[bold]{escape(str(path))}[/]: a {kind} of {described}", soft_wrap=True)
     for name, value in tree.attrs.items():
         console.print(f"  [cyan]{name}[/] {escape(str(value))}", soft_wrap=True)
     for node in tree.subtree:

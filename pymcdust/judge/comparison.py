@@ -18,6 +18,7 @@ from pymcdust.infer.posterior import model_of, open_posterior, rows_of
 from pymcdust.infer.sampling import sample
 from pymcdust.judge.comparison_part import all_variants, one_variant, over_the_sky
 from pymcdust.judge.evidence import evidence as evidence_of
+from pymcdust.judge.kinds import is_comparison
 from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.predictive import predict
 from pymcdust.judge.predictive_check import check_predictions
@@ -209,11 +210,6 @@ def open_comparison(path: str | Path) -> xr.Dataset:
             "`pymcdust compare`"
         )
     return comparison
-
-
-def is_comparison(dataset: xr.Dataset) -> bool:
-    """Tell whether a dataset is what `compare` returns."""
-    return {"ln_evidence", "elpd", "weight"} <= set(dataset.data_vars) and "model" in dataset.dims
 
 
 def name_variants(variants: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

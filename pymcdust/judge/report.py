@@ -9,9 +9,9 @@ from matplotlib import style
 
 from pymcdust.errors import ConfigurationError, FileFormatError, ResultError
 from pymcdust.infer.posterior import open_posterior
-from pymcdust.judge.comparison import is_comparison
 from pymcdust.judge.convergence import diagnose
 from pymcdust.judge.figures import STYLE
+from pymcdust.judge.kinds import kind_of
 from pymcdust.judge.posterior import check_posterior
 from pymcdust.judge.report_closeup import closeup
 from pymcdust.judge.report_comparison import comparison_page
@@ -28,7 +28,6 @@ from pymcdust.judge.report_sections import (
 from pymcdust.judge.report_sky import over_the_sky, tempering
 from pymcdust.judge.report_subject import Subject
 from pymcdust.products.staging import staged
-from pymcdust.sky.compression import is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
 from pymcdust.sky.store import open_tree
 
@@ -41,6 +40,12 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
     tempering,
     provenance,
     thresholds,
+)
+
+
+_REPORTED = (
+    "there are reports of skies (`pymcdust prepare`), posteriors (`pymcdust sample`) and "
+    "comparisons (`pymcdust compare`)"
 )
 
 
@@ -92,7 +97,7 @@ def report(
         If this is neither a sky, a posterior nor a comparison, a posterior without draws, or one
         without the superpixel; or if a comparison has no such variant.
     ConfigurationError
-        If `out` exists and may not be replaced, or is a folder; or if an argument belongs to the
+        If `out` exists and may not be replaced, or is a folder; or if an argument belongs to
         another kind of report.
     SkyError
         If a sky does not keep the sky contract.
@@ -102,11 +107,15 @@ def report(
     out = Path(out)
     if isinstance(result, str | Path):
         result = _opened(result)
-    elif isinstance(result, xr.Dataset) and _is_sky(result):
+    elif not isinstance(result, xr.DataTree | xr.Dataset):
+        raise ResultError(f"there is no report of a {type(result).__name__}; {_REPORTED}")
+    kind = kind_of(result)
+    if kind == "sky":
         validate_sky(result)
-    kind = _kind(result)
-    if kind == "posterior":
+    elif kind == "posterior":
         check_posterior(result)
+    elif kind != "comparison":
+        raise ResultError(f"there is no report of a {kind}; {_REPORTED}")
     _check_arguments(
         kind,
         posterior={"superpixel": superpixel, "diagnosis": diagnosis, "more": more or None},
@@ -142,24 +151,6 @@ def _posterior_page(subject: Subject, more: Sequence[Section]) -> str:
     return page(title(subject), lead(subject), sections, footer)
 
 
-def _is_sky(dataset: xr.Dataset) -> bool:
-    """Tell whether a dataset means to be a sky; whether it is a good one, validation tells."""
-    return (
-        {"reddening", "emission"} <= set(dataset.data_vars)
-        and "model" not in dataset.attrs
-        and not is_compressed(dataset)
-    )
-
-
-def _kind(result: xr.DataTree | xr.Dataset) -> str:
-    if isinstance(result, xr.Dataset):
-        if is_comparison(result):
-            return "comparison"
-        if _is_sky(result):
-            return "sky"
-    return "posterior"
-
-
 def _check_arguments(kind: str, **owned: dict[str, Any]) -> None:
     """Refuse arguments that belong to another kind of report."""
     foreign = [
@@ -176,18 +167,14 @@ def _check_arguments(kind: str, **owned: dict[str, Any]) -> None:
 
 def _opened(path: str | Path) -> xr.DataTree | xr.Dataset:
     tree = open_tree(path)
-    if tree.children:
+    kind = kind_of(tree)
+    if kind == "posterior":
         return open_posterior(path)
-    result = tree.to_dataset()
-    if _is_sky(result):
+    if kind == "sky":
         return open_sky(path)
-    if not is_comparison(result):
-        kind = "a fit" if "model" in result.attrs else "something else"
-        raise FileFormatError(
-            f"{path}: neither a sky, a posterior nor a comparison but {kind}; skies are made by "
-            "`pymcdust prepare`, posteriors by `pymcdust sample`, comparisons by `pymcdust compare`"
-        )
-    return result
+    if kind != "comparison":
+        raise FileFormatError(f"{path}: there is no report of a {kind}; {_REPORTED}")
+    return tree.to_dataset()
 
 
 def _check_superpixel(subject: Subject) -> None:

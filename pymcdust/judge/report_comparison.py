@@ -171,7 +171,8 @@ def _caution(comparison: xr.Dataset) -> str:
         f"ELPD was estimated over blocks of {block} pixels, so that the scatter that its error "
         "rests on is that of independent patches."
         if block > 1
-        else "ELPD was estimated pixel by pixel, since a pixel is as wide as the beam."
+        else "ELPD was estimated pixel by pixel, which is right where a pixel is at least as "
+        "wide as the beam; elsewhere its error is too small."
     )
     return paragraph(words)
 
@@ -271,7 +272,9 @@ def _checks(comparison: xr.Dataset) -> Section:
             wide=True,
         )
     bands = [str(band) for band in comparison["band"].values]
-    misfit = comparison["chi2_p"].where(comparison["chi2_p"].notnull()) < MISFIT
+    # Where a band has no data, there is nothing to fit.
+    share = comparison["chi2_p"]
+    misfit = (share < MISFIT).where(share.notnull())
     rows = [
         [
             spoken(name),

@@ -8,6 +8,7 @@ import xarray as xr
 
 from pymcdust.judge.report_words import number, significant
 from pymcdust.sky.colours import TYPICAL_TEMPERATURE, colour_factors, typical_emissivity
+from pymcdust.sky.dataset import beam_of
 from pymcdust.sky.quality import fit_emission
 from pymcdust.sky.smoothing import pixels_per_beam
 
@@ -84,10 +85,8 @@ def alarms(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
 
 def pixels_in_beam(sky: xr.Dataset) -> float | None:
     """Return the pixels of a beam; None where the sky does not tell its beam in arcmin."""
-    beam = sky.attrs.get("beam")
-    if not isinstance(beam, int | float):
-        return None
-    return pixels_per_beam(float(beam), int(sky.attrs["nside"]))
+    beam = beam_of(sky)
+    return None if beam is None else pixels_per_beam(beam, int(sky.attrs["nside"]))
 
 
 def is_thinned(sky: xr.Dataset) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ResultError
+from pymcdust.judge.kinds import is_study
 from pymcdust.judge.prior_study import HOW
 from pymcdust.judge.sensitivity_figures import plot_band, plot_prior_dominated, plot_tornado
 from pymcdust.products.staging import staged
@@ -14,11 +15,6 @@ DOTS_PER_INCH = 150
 
 #: The parameters that are drawn.
 PARAMETERS = ("temperature", "beta", "rho")
-
-
-def is_study(result: xr.Dataset) -> bool:
-    """Tell whether a dataset is what `PriorStudy.run` returns."""
-    return "varied" in result.coords and "how" in result
 
 
 def tabulate(result: xr.Dataset) -> dict[str, list[str]]:

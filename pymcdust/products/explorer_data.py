@@ -11,7 +11,6 @@ import xarray as xr
 from matplotlib.colors import LogNorm, to_hex
 from pymc_extras.prior import Prior
 
-from pymcdust.errors import ResultError, listing
 from pymcdust.physics.bands import REFERENCE_FREQUENCY
 from pymcdust.physics.blackbody import PLANCK_OVER_BOLTZMANN, RADIANCE_SCALE
 from pymcdust.products.dust import mean_reddening
@@ -19,13 +18,12 @@ from pymcdust.products.reconstruction import BLOCK_SIZE, PARAMETERS, match, obse
 from pymcdust.products.reliability import (
     PRIOR_DOMINATED,
     chi2_per_datum,
+    is_fixed,
     prior_dominated,
     voxels_in_use,
 )
 from pymcdust.products.scales import LARGEST_RATIO, is_wide, sequential
-
-#: The parameters of dust: those that are drawn along the sightline.
-DUST: tuple[str, ...] = ("temperature", "beta", "rho")
+from pymcdust.products.voxel_values import SPECTRUM, checked_draws
 
 #: Colour maps that keep their order in grey, and for the colour-blind.
 COLOURS: dict[str, str] = {
@@ -154,47 +152,25 @@ def _of_fit(fit: xr.Dataset) -> dict[str, xr.DataArray]:
         estimate[name] = _bare(fit[name])
         if f"{name}_sd" in fit:
             estimate[f"{name}_sd"] = _bare(fit[f"{name}_sd"])
-        if name in DUST:
+        if name in SPECTRUM:
             estimate[f"{name}_prior_dominated"] = _bare(prior_dominated(fit, name))
     return estimate
 
 
 def _of_posterior(posterior: xr.DataTree, fit: xr.Dataset) -> dict[str, xr.DataArray]:
     """Return median, standard deviation and `SHARES` of the draws, in the superpixels of a fit."""
-    if not isinstance(posterior, xr.DataTree) or "posterior" not in posterior.children:
-        raise ResultError(
-            f"the posterior is a {type(posterior).__name__} without a group posterior; give what "
-            "sample or open_posterior returns"
-        )
-    nsides = [result.attrs.get("superpixel_nside") for result in (fit, posterior)]
-    if nsides[0] != nsides[1]:
-        raise ResultError(
-            f"the fit has superpixels of Nside {nsides[0]}, the posterior of {nsides[1]}; give a "
-            "posterior of the sky that was fitted"
-        )
-    draws = posterior["posterior"].dataset
+    draws, position = checked_draws(posterior, fit)
     estimate = {}
-    for name in DUST:
+    for name in SPECTRUM:
         attrs = fit[name].attrs
-        if name not in draws:
-            if attrs.get("tying") != "fixed":
-                raise ResultError(
-                    f"the posterior lacks {name}, which the fit has; it holds "
-                    f"{listing(sorted(draws.data_vars))}; give a posterior of the same model"
-                )
+        if is_fixed(fit[name]):
             estimate[name] = _bare(fit[name])
             estimate[f"{name}_prior_dominated"] = _bare(prior_dominated(fit, name))
             continue
-        if set(draws[name].dims) - {"chain", "draw"} != set(fit[name].dims) or any(
-            draws[name].sizes[dim] != fit.sizes[dim] for dim in fit[name].dims if dim == "voxel"
-        ):
-            raise ResultError(
-                f"{name} of the posterior has the dimensions {dict(draws[name].sizes)}, that of "
-                f"the fit {dict(fit[name].sizes)}; give a posterior of the same model and sky"
-            )
         summary = _summary(draws[name])
         if "superpixel" in summary.dims:
-            summary = summary.reindex(superpixel=fit["superpixel"].values)
+            known = xr.DataArray(position >= 0, dims="superpixel")
+            summary = summary.isel(superpixel=position).drop_vars("superpixel").where(known)
         median = summary["median"].assign_attrs(attrs)
         known = xr.Dataset({name: median, f"{name}_sd": summary["sd"]})
         estimate[name] = _bare(median)
@@ -265,7 +241,7 @@ def _scales(
     """
     usable = in_use & xr.DataArray(converged, dims="superpixel")
     scales = {}
-    for name in DUST:
+    for name in SPECTRUM:
         shown = usable & (estimate[f"{name}_prior_dominated"] == 0)
         shown = shown if shown.any() else in_use
         scales[name] = _scale(estimate[name].where(shown), name, name == "rho")

@@ -86,7 +86,7 @@ class DustTemperatureQuery:
         fit = open_store(fit) if isinstance(fit, str | Path) else fit
         sky = open_sky(sky) if isinstance(sky, str | Path) else sky
         posterior = open_tree(posterior) if isinstance(posterior, str | Path) else posterior
-        _check_kinds(fit, sky, posterior)
+        _check_kinds(fit=fit, sky=sky)
         self._fit = fit
         self._values = VoxelValues(fit, sky, posterior)
         self.superpixel = self._values.superpixel
@@ -358,14 +358,13 @@ def _in_front(values: np.ndarray) -> np.ndarray:
     return total
 
 
-def _check_kinds(fit: Any, sky: Any, posterior: Any) -> None:
+def _check_kinds(**datasets: Any) -> None:
     """Refuse what is no result of the package, before its contents are looked at."""
-    kinds = {"fit": xr.Dataset, "sky": xr.Dataset, "posterior": xr.DataTree}
-    for (name, kind), given in zip(kinds.items(), (fit, sky, posterior), strict=True):
-        if not isinstance(given, kind) and not (name == "posterior" and given is None):
+    for name, given in datasets.items():
+        if not isinstance(given, xr.Dataset):
             raise ResultError(
-                f"the {name} is of type {type(given).__name__}; allowed are an "
-                f"xarray.{kind.__name__} and the path of its store"
+                f"the {name} is of type {type(given).__name__}; allowed are an xarray.Dataset and "
+                "the path of its store"
             )
 
 

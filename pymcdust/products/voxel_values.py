@@ -51,7 +51,7 @@ class VoxelValues:
         #: Draws of the posterior, None without one.
         self.n_draw: int | None = None
         if posterior is not None:
-            self._draws, self._drawn = _checked_draws(posterior, fit)
+            self._draws, self._drawn = checked_draws(posterior, fit)
             self.n_draw = self._draws.sizes["chain"] * self._draws.sizes["draw"]
         self._reddening = np.full((self.n_row, self.n_voxel), np.nan)
         self._read = np.zeros(self.n_row, dtype=bool)
@@ -136,8 +136,33 @@ class VoxelValues:
         return where.values & self.in_use
 
 
-def _checked_draws(posterior: xr.DataTree, fit: xr.Dataset) -> tuple[xr.Dataset, np.ndarray]:
-    """Return the draws, and the position among them of each superpixel of the fit, or -1."""
+def checked_draws(posterior: xr.DataTree, fit: xr.Dataset) -> tuple[xr.Dataset, np.ndarray]:
+    """Return the draws of a posterior that belongs to a fit.
+
+    Parameters
+    ----------
+    posterior : DataTree
+        What `sample` or `open_posterior` returns.
+    fit : Dataset
+        The fit.
+
+    Returns
+    -------
+    draws : Dataset
+        The draws.
+    position : (superpixel,) array of int
+        Where each superpixel of the fit is among the draws; -1 where it is not.
+
+    Raises
+    ------
+    ResultError
+        If they are not of the same model and the same sky, cut alike, or have nothing in common.
+    """
+    if not isinstance(posterior, xr.DataTree):
+        raise ResultError(
+            f"the posterior is of type {type(posterior).__name__}; allowed is the xarray.DataTree "
+            "that sample or open_posterior returns"
+        )
     lacking = [name for name in ("posterior", "constant_data") if name not in posterior.children]
     if lacking:
         raise ResultError(
@@ -154,6 +179,12 @@ def _checked_draws(posterior: xr.DataTree, fit: xr.Dataset) -> tuple[xr.Dataset,
             raise ResultError(
                 f"the posterior has {has} of {name}, which is {others} in the fit; give fit and "
                 "posterior of the same model"
+            )
+        dims = set(fit[name].dims)
+        if not fixed and set(draws[name].dims) - {"chain", "draw"} != dims:
+            raise ResultError(
+                f"{name} of the posterior has the dimensions {draws[name].dims}, that of the fit "
+                f"{fit[name].dims}; give fit and posterior of the same model"
             )
     nside = posterior.attrs.get("superpixel_nside")
     if nside != fit.attrs["superpixel_nside"]:

@@ -8,14 +8,17 @@ other, and so a block is a run of pixels of a superpixel.
 
 from dataclasses import dataclass
 
+import healpy
 import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ConfigurationError, SkyError, listing
 from pymcdust.sky.compression import is_compressed
+from pymcdust.sky.dataset import beam_of
 from pymcdust.sky.morphology import random_stream
 
-#: Full width at half maximum of the common beam of all maps [arcmin] (Zelko et al. 2022, Sec. 2).
+#: Full width at half maximum of the beam of a sky that does not tell its own [arcmin]: the common
+#: beam of Zelko et al. (2022, Sec. 2).
 BEAM = 10.0
 
 #: Fewest blocks of a superpixel: of one nothing is left to predict it from.
@@ -53,7 +56,7 @@ def pixel_blocks(sky: xr.Dataset, block: int | None = None) -> PixelBlocks:
         A sky.
     block : int, optional
         Pixels of a block, a power of 4. By default those of the smallest HEALPix pixel that is at
-        least as wide as the beam of `BEAM`.
+        least as wide as the sky's beam, or as `BEAM` where the sky does not tell its own.
 
     Returns
     -------
@@ -84,11 +87,12 @@ def pixel_blocks(sky: xr.Dataset, block: int | None = None) -> PixelBlocks:
     n_pixel = sky.sizes["pixel"]
     allowed = [size for size in (4**power for power in range(30)) if LEAST_BLOCKS * size <= n_pixel]
     if block is None:
-        width = _pixel_width(sky.attrs["nside"])
-        block = 4 ** max(0, int(np.ceil(np.log2(BEAM / width))))
+        beam = beam_of(sky) or BEAM
+        width = healpy.nside2resol(sky.attrs["nside"], arcmin=True)
+        block = 4 ** max(0, int(np.ceil(np.log2(beam / width))))
         if block not in allowed:
             raise ConfigurationError(
-                f"a block as wide as the beam ({BEAM:g} arcmin) takes {block} pixels of Nside "
+                f"a block as wide as the beam ({beam:g} arcmin) takes {block} pixels of Nside "
                 f"{sky.attrs['nside']}, and a superpixel has {n_pixel}: fewer than {LEAST_BLOCKS} "
                 "blocks; take larger superpixels, or choose smaller blocks if the pixels are "
                 "independent, as those of a simulated sky are"
@@ -150,11 +154,6 @@ def fold_blocks(sky: xr.Dataset, blocks: PixelBlocks, folds: int, seed: int = 0)
         count = np.count_nonzero(present)
         own[order[:count]] = np.arange(count) % folds
     return fold
-
-
-def _pixel_width(nside: int) -> float:
-    """Return the square root of the area of a HEALPix pixel [arcmin]."""
-    return float(np.degrees(np.sqrt(np.pi / 3) / nside) * 60)
 
 
 def _choice(allowed: list[int]) -> str:

@@ -172,6 +172,12 @@ def cuts_of(dataset: xr.Dataset) -> dict[str, xr.Variable]:
     return {name: dataset[name].variable for name in CUTS if name in dataset}
 
 
+def beam_of(sky: xr.Dataset) -> float | None:
+    """Return the beam that a sky was smoothed to, FWHM [arcmin]; None where it does not tell."""
+    beam = sky.attrs.get("beam")
+    return float(beam) if isinstance(beam, int | float) else None
+
+
 def split_superpixels(sky: xr.Dataset, superpixel_nside: int) -> xr.Dataset:
     """Return the same pixels as a sky of smaller superpixels.
 

@@ -17,7 +17,6 @@ from pymcdust.sky.assembly import Plan, plan_sky, sky_blocks, superpixels_per_ch
 from pymcdust.sky.configuration import Configuration, read_configuration
 from pymcdust.sky.dataset import open_sky
 from pymcdust.sky.layers import make_emission, make_reddening
-from pymcdust.sky.smoothing import pixels_per_beam
 from pymcdust.sky.stages import Stages
 from pymcdust.sky.store import check_free, write_blocks
 
@@ -110,15 +109,12 @@ def _prepare(
 
 def _summary(settings: Configuration, plan: Plan) -> dict[str, Any]:
     kept, covered = len(plan.kept), plan.covered
-    summary = {
+    return {
         "beam": "matched" if settings.beam is None else settings.beam,
         "superpixels_kept": kept,
         "superpixels_dropped": len(covered) - kept,
         "superpixels_outside": int((covered == 0).sum()),
     }
-    if settings.beam is not None:
-        summary["pixels_per_beam"] = pixels_per_beam(settings.beam, settings.nside)
-    return summary
 
 
 def _check_room(settings: Configuration, stages: Stages) -> None:

@@ -21,8 +21,9 @@ from pymcdust import (
 )
 from pymcdust.errors import ConfigurationError, FileFormatError, ResultError, SkyError
 from pymcdust.judge import comparison as module
-from pymcdust.judge.comparison import compare, is_comparison, open_comparison
+from pymcdust.judge.comparison import compare, open_comparison
 from pymcdust.judge.evidence import evidence
+from pymcdust.judge.kinds import is_comparison
 from pymcdust.judge.predictive import predict
 from pymcdust.judge.predictive_check import check_predictions
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel

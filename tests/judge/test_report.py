@@ -308,7 +308,7 @@ def test_a_taken_place_is_refused_before_the_work(make_posterior, tmp_path, monk
 
 
 def test_what_is_no_posterior_leaves_nothing(tmp_path):
-    with pytest.raises(ResultError, match="a Dataset is no posterior"):
+    with pytest.raises(ResultError, match="no report of a dataset"):
         report(xr.Dataset(), tmp_path / "new" / "report.html")
     with pytest.raises(FileFormatError, match=r"no\.zarr: there is no such file"):
         report(tmp_path / "no.zarr", tmp_path / "new" / "report.html")

@@ -20,7 +20,7 @@ from pymcdust.products.explorer import explore
 from pymcdust.products.projection import Mollweide
 from pymcdust.products.reconstruction import reconstruct
 from pymcdust.products.reliability import PRIOR_DOMINATED
-from pymcdust.sky.dataset import save_sky
+from pymcdust.sky.dataset import cuts_of, save_sky
 from pymcdust.sky.store import write_store
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -509,7 +509,8 @@ def with_draws(fit, rows, seed=5):
         draws[name] = (("chain", "draw", *part.dims), part.values * noise)
     group = xr.Dataset(draws, coords={"superpixel": fit["superpixel"].values[rows]})
     root = xr.Dataset(attrs={"superpixel_nside": fit.attrs["superpixel_nside"]})
-    return xr.DataTree.from_dict({"/": root, "posterior": group})
+    cuts = xr.Dataset(cuts_of(fit)).isel(superpixel=rows, missing_dims="ignore")
+    return xr.DataTree.from_dict({"/": root, "posterior": group, "constant_data": cuts})
 
 
 def test_a_posterior_beside_the_fit(fitted, observed_sky, tmp_path, ask):
@@ -625,20 +626,23 @@ def test_what_cannot_be_shown(fit, sky, tmp_path):
         explore(fit.drop_vars("flag"), sky, out)
     with pytest.raises(ResultError, match="give the sky that was fitted"):
         explore(fit, sky.assign_attrs(nside=32), out)
-    with pytest.raises(ResultError, match="is a Dataset without a group posterior"):
+    with pytest.raises(ResultError, match="posterior is of type Dataset"):
         explore(fit, sky, out, posterior=fit)
     posterior = with_draws(fit, [0, 1])
     other = posterior.copy()
     other.attrs["superpixel_nside"] = 8
-    with pytest.raises(ResultError, match="of Nside 4, the posterior of 8"):
+    with pytest.raises(ResultError, match="Nside 8, the fit of 4"):
         explore(fit, sky, out, other)
     lacking = posterior.copy()
     lacking["posterior"] = xr.DataTree(lacking["posterior"].dataset.drop_vars("beta"))
-    with pytest.raises(ResultError, match="lacks beta, which the fit has; it holds rho and temp"):
+    with pytest.raises(ResultError, match="has no draws of beta, which is free in the fit"):
         explore(fit, sky, out, lacking)
-    longer = posterior.isel(voxel=[0, 1, 1])
-    with pytest.raises(ResultError, match="temperature of the posterior has the dimensions"):
+    longer = posterior.copy()
+    longer["constant_data"]["distance_edge"] = fit["distance_edge"] * 2
+    with pytest.raises(ResultError, match="different distance edges"):
         explore(fit, sky, out, longer)
+    with pytest.raises(ResultError, match="none of the fit's superpixels"):
+        explore(fit.isel(superpixel=[2]), sky, out, posterior)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigurationError, match="is a folder; give the name of a file"):
         explore(fit, sky, tmp_path)

@@ -36,6 +36,14 @@ def test_a_block_is_the_smallest_pixel_as_wide_as_the_beam(nside):
     assert blocks.n_block * blocks.size == 1024
 
 
+def test_a_block_is_as_wide_as_the_beam_that_the_sky_tells():
+    sky = sky_of(256, 8)
+    for beam, size in ((12.0, 1), (30.0, 16), ("matched", 1)):
+        assert pixel_blocks(sky.assign_attrs(beam=beam)).size == size
+    with pytest.raises(ConfigurationError, match=r"the beam \(600 arcmin\)"):
+        pixel_blocks(sky.assign_attrs(beam=600))
+
+
 def test_a_block_is_a_pixel_of_a_coarser_map():
     sky = sky_of(1024, 32)
     blocks = pixel_blocks(sky)

@@ -7,7 +7,7 @@ from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.converted import Converted
 from pymcdust.sky.maps3d.gather import gather
-from pymcdust.sky.maps3d.interface import ReddeningMap, Rows, pixel_beam
+from pymcdust.sky.maps3d.interface import ReddeningMap, Rows
 from pymcdust.sky.reddening import REDDENING_MAPS, open_reddening
 from pymcdust.sky.validation import REDDENING_UNITS
 
@@ -225,8 +225,3 @@ def test_conversion_of_samples(tmp_path):
 def test_units_of_the_maps_are_known():
     for unit in ("bayestar2019", "bayestar2017", "bayestar2015", "edenhofer2023", "leike2020"):
         assert unit in REDDENING_UNITS
-
-
-def test_beam_of_a_pixel():
-    """The square root of the pixel's area."""
-    assert pixel_beam(256) == pytest.approx(60 * np.degrees(np.sqrt(4 * np.pi / (12 * 256**2))))

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import healpy
 import numpy as np
 
-from pymcdust.sky.maps3d.interface import FileMap, Rows, pixel_beam
+from pymcdust.sky.maps3d.interface import FileMap, Rows
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 from pymcdust.sky.validation import is_nside
 
@@ -103,7 +104,7 @@ class Decaps(FileMap):
         self.nside = int(info.attrs["nside"])
         if not is_nside(self.nside):
             raise self.fault(f"nside is {self.nside}; it must be a power of two")
-        self.beam = pixel_beam(self.nside)
+        self.beam = healpy.nside2resol(self.nside, arcmin=True)
         self._slices = np.asarray(info.attrs["DM_bin_edges"], dtype=float)
         if self._slices.ndim != 1 or not (np.diff(self._slices) > 0).all():
             raise self.fault(f"DM_bin_edges are {self._slices.tolist()}; they must increase")

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, FileFormatError
-from pymcdust.sky.maps3d.interface import BLOCK_BYTES, FileMap, Rows, pixel_beam
+from pymcdust.sky.maps3d.interface import BLOCK_BYTES, FileMap, Rows
 from pymcdust.sky.validation import is_nside
 
 _DENSITY_NAMES = ("PRIMARY", "MEAN", "SAMPLES", "HEALPIX TIMES DISTANCE")
@@ -205,7 +205,7 @@ class Edenhofer(FileMap):
         if self._inner.nested != self._density.nested:
             raise self.fault("the inner part has another ORDERING than the density")
         self.n_samples = shape[0] if len(shape) == 3 else 0
-        self.beam = pixel_beam(self.nside)
+        self.beam = healpy.nside2resol(self.nside, arcmin=True)
 
 
 class _RadialInterpolation:

@@ -122,17 +122,6 @@ class FileMap(ReddeningMap):
         return self.fault(f"cut short, or not {self.layout} ({error}); download it again")
 
 
-def pixel_beam(nside: int) -> float:
-    """Compute the side of a HEALPix pixel [arcmin], taken for the FWHM of what it averages over.
-
-    Examples
-    --------
-    >>> round(pixel_beam(1024), 2)
-    3.44
-    """
-    return float(np.rad2deg(np.sqrt(np.pi / 3)) * 60 / nside)
-
-
 def check_on_grid(path: Path, nside: np.ndarray, index: np.ndarray) -> None:
     """Check that pixels are on the HEALPix grid, each part of the sky at most once.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.cuts import Mask
-from pymcdust.sky.maps3d.interface import FileMap, Rows, pixel_beam
+from pymcdust.sky.maps3d.interface import FileMap, Rows
 from pymcdust.sky.validation import is_nside
 
 # Sightlines that are integrated at a time, with some 1,000 voxels each.
@@ -51,7 +51,7 @@ class Leike(FileMap):
         super().__init__(path)
         if not is_nside(nside):
             raise ConfigurationError(f"nside is {nside!r}; it must be a power of two, such as 256")
-        self.nside, self.beam = nside, pixel_beam(nside)
+        self.nside, self.beam = nside, healpy.nside2resol(nside, arcmin=True)
         try:
             with h5py.File(self.path) as file:
                 if not isinstance(file.get("mean"), h5py.Dataset):

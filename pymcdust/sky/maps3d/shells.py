@@ -13,7 +13,6 @@ from pymcdust.sky.maps3d.interface import (
     ReddeningMap,
     Rows,
     check_on_grid,
-    pixel_beam,
 )
 from pymcdust.sky.validation import REDDENING_UNITS, UNSEEN_BELOW, is_nside
 
@@ -126,7 +125,7 @@ class Shells(ReddeningMap):
         if not is_nside(nside):
             raise ConfigurationError(f"nside is {nside!r}; it must be a power of two")
         self.unit, self.nside = unit, int(nside)
-        self.beam = pixel_beam(self.nside) if beam is None else float(beam)
+        self.beam = healpy.nside2resol(self.nside, arcmin=True) if beam is None else float(beam)
         self._values, self._quantity, self._nested = values, quantity, ordering == "nested"
         self._distances = DISTANCE_UNITS[distance_unit](np.asarray(distance, dtype=float))
         self._pixel = None if pixel is None else np.asarray(pixel).astype(np.int64)
