@@ -25,7 +25,7 @@ from pymcdust.errors import ModelError, listing
 from pymcdust.infer.graph import DATA, Coordinates, Graph, whitened_model, write_graph
 from pymcdust.infer.layout import Slot, layout
 from pymcdust.infer.structure import likelihood_derivatives
-from pymcdust.modeling.parameter import is_root, log_peak, prior_sd
+from pymcdust.modeling.parameter import is_root, log_peak, prior_width
 from pymcdust.modeling.voxel_mbb import VoxelMBB, data_name
 
 
@@ -124,10 +124,13 @@ class CompiledPosterior:
         return tuple(self._graph.data)
 
     @cached_property
-    def prior_sd(self) -> dict[str, float]:
-        """Standard deviation of the prior of each variable, NaN where it has none."""
+    def prior_width(self) -> dict[str, dict[str, Any]]:
+        """How wide the prior of each variable is, see `pymcdust.modeling.parameter.prior_width`."""
         priors = {slot.name: self.model.prior_of(slot.name) for slot in self.slots}
-        return {name: prior_sd(prior) if prior else np.nan for name, prior in priors.items()}
+        unknown = {"prior_sd": np.nan}
+        return {
+            name: prior_width(prior, name) if prior else unknown for name, prior in priors.items()
+        }
 
     @cached_property
     def highest_log_prior(self) -> float:

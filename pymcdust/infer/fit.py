@@ -151,7 +151,7 @@ def _parameters(
                 "long_name": name,
                 "unit": unit,
                 "tying": declared.tying if declared else "hyperparameter",
-                "prior_sd": posterior.prior_sd[slot.name],
+                **posterior.prior_width[slot.name],
             },
         )
         variables[f"{slot.name}_sd"] = xr.DataArray(

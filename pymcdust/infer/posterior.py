@@ -99,7 +99,7 @@ def to_tree(target: Target, draws: Draws, attrs: Mapping[str, Any]) -> xr.DataTr
                 "long_name": slot.name.replace("_", " "),
                 "unit": declared.unit if declared else "",
                 "tying": declared.tying if declared else "hyperparameter",
-                "prior_sd": target.posterior.prior_sd[slot.name],
+                **target.posterior.prior_width[slot.name],
             },
         )
         priors[slot.name] = by_draw(log_prior[..., number])

@@ -296,6 +296,44 @@ def prior_sd(prior: Prior) -> float:
     return float(np.mean(prior_statistic(prior, "std")))
 
 
+def prior_width(prior: Prior, name: str) -> dict[str, Any]:
+    """Tell how wide the prior of a variable is, as attributes of the variable.
+
+    Parameters
+    ----------
+    prior : Prior
+        The prior.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    dict
+        ``prior_sd``, see `prior_sd`. Where an estimate is to be compared with another width, also
+        ``prior_sigma``: a number, or the name of the variable that is inferred for it; and
+        ``prior_is_log`` if that is the width of the logarithm.
+
+    Examples
+    --------
+    >>> prior_width(Prior("LogNormal", mu=0.0, sigma=0.5), "rho")["prior_sigma"]
+    0.5
+    >>> scatter = Prior("HalfNormal", sigma=2.0)
+    >>> prior_width(Prior("Normal", mu=18.0, sigma=scatter), "temperature")["prior_sigma"]
+    'temperature_sigma'
+    """
+    width: dict[str, Any] = {"prior_sd": prior_sd(prior)}
+    sigma = prior.parameters.get("sigma")
+    # The logarithm is what is symmetric: at small values a lognormal is narrow, and not informed.
+    is_log = prior.distribution == "LogNormal"
+    if isinstance(sigma, Prior):
+        width["prior_sigma"] = f"{name}_sigma"
+    elif sigma is not None and (is_log or not is_root(prior)):
+        width["prior_sigma"] = float(np.mean(sigma))
+    if is_log:
+        width["prior_is_log"] = True
+    return width
+
+
 def log_peak(prior: Prior) -> np.ndarray | float:
     """Return the highest log density of a prior, 0 where it is hierarchical or improper.
 

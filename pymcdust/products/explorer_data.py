@@ -172,7 +172,7 @@ def _of_posterior(posterior: xr.DataTree, fit: xr.Dataset) -> dict[str, xr.DataA
             known = xr.DataArray(position >= 0, dims="superpixel")
             summary = summary.isel(superpixel=position).drop_vars("superpixel").where(known)
         median = summary["median"].assign_attrs(attrs)
-        known = xr.Dataset({name: median, f"{name}_sd": summary["sd"]})
+        known = fit.assign({name: median, f"{name}_sd": summary["sd"]})
         estimate[name] = _bare(median)
         estimate |= {f"{name}_{key}": _bare(summary[key]) for key in ("sd", "low", "high")}
         estimate[f"{name}_prior_dominated"] = _bare(

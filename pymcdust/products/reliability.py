@@ -25,8 +25,9 @@ def prior_dominated(fit: xr.Dataset, name: str) -> xr.DataArray:
     -------
     DataArray of bool
         Whether the standard deviation is above `PRIOR_DOMINATED` times the prior's, or unknown;
-        with the dimensions of the parameter's tying. All false where the parameter is fixed, or
-        its prior has no known width.
+        with the dimensions of the parameter's tying. Of a lognormal prior it is the logarithm
+        whose widths are compared, of a hierarchical one the scatter that was inferred. All false
+        where the parameter is fixed, or its prior has no known width.
 
     Raises
     ------
@@ -35,12 +36,18 @@ def prior_dominated(fit: xr.Dataset, name: str) -> xr.DataArray:
     """
     require(fit, (name,))
     variable = fit[name]
-    prior_sd = variable.attrs.get("prior_sd")
-    if is_fixed(variable) or prior_sd is None or not np.isfinite(prior_sd):
+    width = variable.attrs.get("prior_sigma", variable.attrs.get("prior_sd"))
+    if isinstance(width, str):
+        require(fit, (width,))
+        width = fit[width]
+    if is_fixed(variable) or width is None or not np.isfinite(width).all():
         return xr.zeros_like(variable, dtype=bool)
     require(fit, (f"{name}_sd",))
+    if variable.attrs.get("prior_is_log", False):
+        width = width * np.abs(variable)
     # A standard deviation of NaN must not pass as a measurement.
-    return ~(fit[f"{name}_sd"] <= PRIOR_DOMINATED * prior_sd)
+    dominated = ~(fit[f"{name}_sd"] <= PRIOR_DOMINATED * width)
+    return dominated.transpose(*variable.dims)
 
 
 def voxels_in_use(dataset: xr.Dataset) -> xr.DataArray:

@@ -88,15 +88,15 @@ def test_one_fit_compiles_once(kind, beta, sky_of, monkeypatch, chunks_of_two):
 
 def test_priors_are_looked_at_once(seven, monkeypatch, chunks_of_two):
     looked = []
-    originals = {name: getattr(compiled_module, name) for name in ("log_peak", "prior_sd")}
+    originals = {name: getattr(compiled_module, name) for name in ("log_peak", "prior_width")}
     for name in originals:
         monkeypatch.setattr(
             compiled_module,
             name,
-            lambda prior, f=originals[name], n=name: looked.append(n) or f(prior),
+            lambda *a, f=originals[name], n=name: looked.append(n) or f(*a),
         )
     fit_map(BETA, seven)
-    assert sorted(looked) == ["log_peak", "prior_sd"]
+    assert sorted(looked) == ["log_peak", "prior_width"]
 
 
 # Chunks

@@ -14,6 +14,7 @@ from pymcdust.infer.fit import FLAGS, START, find_maximum, start_coordinates
 from pymcdust.infer.newton import maximise
 from pymcdust.modeling.gallery import resolve
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
+from pymcdust.products.reliability import prior_dominated
 from pymcdust.sky.compression import as_rows, compress
 
 pytestmark = pytest.mark.usefixtures("shared_compilation")
@@ -224,6 +225,7 @@ def test_a_voxel_without_dust_returns_its_prior(sky):
     assert float(fit.temperature[1, 2]) == pytest.approx(18.1, abs=1e-3)
     assert float(fit.temperature_sd[1, 2]) == pytest.approx(9.0, rel=1e-6)
     assert fit.temperature.attrs["prior_sd"] == 9.0
+    assert prior_dominated(fit, "temperature").values[1].tolist() == [False, False, True]
     without = (fit.flag.values & FLAGS["voxel_without_dust"]) > 0
     assert without.tolist() == [False, True, False]
 
@@ -345,14 +347,29 @@ def test_a_fit_keeps_the_contract(name, sky):
     assert np.all(fit.gradient_norm < 2e-4)
 
 
+@pytest.mark.parametrize("name", GALLERY)
+def test_what_a_voxel_without_dust_returns_is_known_for_its_prior(name, sky):
+    """Whatever the tying, and the shape of the prior."""
+    bare = sky.copy(deep=True)
+    bare["reddening"].values[1, :, 2] = 0.0
+    fit = fit_map(name, bare)
+    per_voxel = [p for p in ("temperature", "beta", "rho") if "voxel" in fit[p].dims]
+    for parameter in per_voxel:
+        assert prior_dominated(fit, parameter)[1, 2]
+    assert not prior_dominated(fit, "temperature")[0].all()
+    assert per_voxel or name == "single_temperature"
+
+
 def test_widths_of_priors_go_with_the_parameters(sky):
     fit = fit_map("offsets_per_superpixel", sky)
     law = stats.truncnorm(-13.1 / 9, 81.9 / 9, 18.1, 9)
     assert fit.temperature.attrs["prior_sd"] == pytest.approx(law.std(), rel=1e-6)
     assert fit.offset.attrs["prior_sd"] == pytest.approx(5.0)
     assert fit.rho.attrs["prior_sd"] == pytest.approx(stats.lognorm(1, scale=1e-4).std())
+    assert (fit.rho.attrs["prior_sigma"], fit.rho.attrs["prior_is_log"]) == (1.0, True)
     hierarchical = fit_map("hierarchical_temperature", sky)
     assert np.isnan(hierarchical.temperature.attrs["prior_sd"])
+    assert hierarchical.temperature.attrs["prior_sigma"] == "temperature_sigma"
     assert hierarchical.temperature_mu.attrs["prior_sd"] == 3.0
     assert hierarchical.temperature_mu.attrs["tying"] == "hyperparameter"
 

@@ -26,6 +26,25 @@ def test_a_prior_of_unknown_width_dominates_nothing(fit, prior_sd):
     assert not prior_dominated(fit, "temperature").any()
 
 
+def test_of_a_lognormal_prior_the_logarithms_are_compared(fit):
+    fit["rho"].attrs |= {"prior_sigma": 1.0, "prior_is_log": True}
+    fit["rho"][:] = [1e-5, 1e-4, 1e-3, 1e-5, 1e-4, 1e-3]
+    fit["rho_sd"][:] = [8e-6, 8e-5, 8e-4, 6e-6, 6e-5, 6e-4]
+    dominated = prior_dominated(fit, "rho")
+    assert dominated.values.tolist() == [True, True, True, False, False, False]
+
+
+def test_of_a_hierarchical_prior_the_width_is_the_one_inferred(fit):
+    fit["temperature"].attrs |= {"prior_sd": np.nan, "prior_sigma": "temperature_sigma"}
+    fit["temperature_sd"][:] = [1.5, 1.3]
+    with pytest.raises(ResultError, match="the fit lacks temperature_sigma"):
+        prior_dominated(fit, "temperature")
+    fit["temperature_sigma"] = 2.0
+    assert prior_dominated(fit, "temperature").values.tolist() == [[True, False]] * 6
+    fit["temperature_sigma"] = ("superpixel", np.linspace(1.9, 4.0, 6))
+    assert prior_dominated(fit, "temperature").values[:, 0].tolist() == [True, *[False] * 5]
+
+
 def test_fixed_parameters_are_not_dominated_by_a_prior(fit):
     assert not prior_dominated(fit, "offset").any()
     with pytest.raises(ResultError, match="the fit lacks beta_sd"):
