@@ -138,6 +138,7 @@ def _gather(
             out[:n_interval],
             refuse=int(refuse),
             samples_out=samples if settings.n_samples else None,
+            reach=settings.voxels.reach(settings.superpixel_nside),
         )
         # What is masked has no weight in the smoothing.
         area[~np.isfinite(out[0])] = 0

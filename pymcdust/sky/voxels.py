@@ -108,6 +108,23 @@ class VoxelRules:
         every = np.sort(np.concatenate([self.given, *(d.edges for d in self.directions)]))
         return every[np.r_[True, np.diff(every) > _SAME_EDGE * every[1:]]]
 
+    def reach(self, superpixel_nside: int) -> np.ndarray:
+        """Return the nearest and the farthest edge of every superpixel, besides the observer.
+
+        Parameters
+        ----------
+        superpixel_nside : int
+            HEALPix resolution.
+
+        Returns
+        -------
+        (12 superpixel_nside^2, 2) array [kpc]
+        """
+        reach = np.tile(self.given[[1, -1]], (12 * superpixel_nside**2, 1))
+        for direction in reversed(self.directions):
+            reach[direction.holds(superpixel_nside)] = direction.edges[[1, -1]]
+        return reach
+
     def choose(
         self,
         superpixel: np.ndarray,

@@ -232,6 +232,24 @@ def test_edges_beyond_the_reliable_distances(planted, refused):
     assert reasons(sky, 0) == ({"unreliable": 1} if refused else {})
 
 
+def test_distances_are_reliable_where_a_superpixel_has_its_edges(planted):
+    """The edges of a direction are asked of its own superpixels alone."""
+    planted.reliable_max[:] = 14.0  # 6.3 kpc
+    planted.write()
+    configuration = planted.configuration()
+    configuration["reddening"]["slices"] = [20, 61, 20]
+    far = {"name": "far", "center": [45.0, 0.0], "radius": 1.0, "slices": [20, 101, 40]}
+    near = far | {"name": "near", "slices": [20, 41, 20]}
+    configuration["cuts"] = {"reliable_distance": True}
+    n_whole = prepare_sky(configuration).sizes["superpixel"]
+    here = healpy.ang2pix(2, 45.0, 0.0, nest=True, lonlat=True)
+    for direction, missing in ((far, 1), (near, 0)):
+        configuration["cuts"]["direction"] = [direction]
+        sky = prepare_sky(configuration)
+        assert sky.sizes["superpixel"] == n_whole - missing
+        assert (here in sky.superpixel) == (not missing)
+
+
 def test_zero_levels_are_subtracted(planted):
     configuration = planted.configuration()
     configuration["emission"]["zero_level"] = "odegard2019"

@@ -23,7 +23,7 @@ class Planted(ReddeningMap):
         self.blocks, self.samples = blocks, samples
         self.n_samples = 0 if samples is None else samples.shape[1]
 
-    def rows(self, edges, nside, n_samples=0):
+    def rows(self, edges, nside, n_samples=0, reach=None):
         self.check_samples(n_samples)
         for block_nside, index, cumulative, flags in self.blocks:
             index = np.atleast_1d(index).astype(np.int64)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, unknown
-from pymcdust.sky.maps3d.interface import FileMap, Rows, check_on_grid
+from pymcdust.sky.maps3d.interface import FileMap, Rows, check_on_grid, reach_of
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 
 #: Beam of the map [arcmin]: a pixel of nside 1024, for which it is taken although some of its
@@ -59,7 +59,13 @@ class Bayestar(FileMap):
         except OSError as error:
             raise self.cut_short(error) from error
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the pixels of the map; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         at = SliceInterpolation(np.asarray(edges)[1:], self._slices)
@@ -69,22 +75,35 @@ class Bayestar(FileMap):
                 step = at.block_rows(samples)
                 for start in range(0, len(info), step):
                     block = slice(start, start + step)
-                    yield from self._block(at, info[block], at.read(samples, block), n_samples)
+                    yield from self._block(
+                        at, info[block], at.read(samples, block), n_samples, reach
+                    )
         except OSError as error:
             raise self.cut_short(error) from error
 
     def _block(
-        self, at: SliceInterpolation, info: np.ndarray, samples: np.ndarray, n_samples: int
+        self,
+        at: SliceInterpolation,
+        info: np.ndarray,
+        samples: np.ndarray,
+        n_samples: int,
+        reach: np.ndarray | None,
     ) -> Iterator[Rows]:
         cumulative = np.median(samples, axis=1)
-        flags = at.flags(info["converged"], info["DM_reliable_min"], info["DM_reliable_max"])
-        for map_nside in np.unique(info["nside"]):
+        for map_nside in np.unique(info["nside"]).tolist():
             chosen = info["nside"] == map_nside
+            here = info[chosen]
+            index = here["healpix_index"].astype(np.int64)
             yield Rows(
-                nside=int(map_nside),
-                index=info["healpix_index"][chosen].astype(np.int64),
+                nside=map_nside,
+                index=index,
                 cumulative=cumulative[chosen],
-                flags=flags[chosen],
+                flags=at.flags(
+                    here["converged"],
+                    here["DM_reliable_min"],
+                    here["DM_reliable_max"],
+                    None if reach is None else reach_of(reach, map_nside, index),
+                ),
                 samples=samples[chosen, :n_samples] if n_samples else None,
             )
 

@@ -65,7 +65,13 @@ class CombinedMap(ReddeningMap):
         self._maps = (north, south)
         self._seam, self._width = float(seam_declination), float(width)
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the pixels of the sky that either map holds; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         shape = (1 + n_samples, len(edges) - 1, 12 * nside**2)
@@ -73,7 +79,7 @@ class CombinedMap(ReddeningMap):
             reddening, known = [], []
             for source, file in zip(self._maps, (file_north, file_south), strict=True):
                 reddening.append(_on_disk(file, shape))
-                known.append(_put(source, nside, edges, reddening[-1]))
+                known.append(_put(source, nside, edges, reddening[-1], reach))
             for start in range(0, shape[-1], _PIXELS):
                 pixel = np.arange(start, min(start + _PIXELS, shape[-1]))
                 yield self._blend(nside, pixel, reddening, known)
@@ -117,10 +123,16 @@ class CombinedMap(ReddeningMap):
         return np.clip(0.5 + (declination - self._seam) / self._width, 0.0, 1.0)
 
 
-def _put(source: ReddeningMap, nside: int, edges: np.ndarray, out: np.ndarray) -> Gathered:
+def _put(
+    source: ReddeningMap,
+    nside: int,
+    edges: np.ndarray,
+    out: np.ndarray,
+    reach: np.ndarray | None,
+) -> Gathered:
     refuse = Mask.NOT_CONVERGED | Mask.NO_STARS
     samples = out[1:] if len(out) > 1 else None
-    return gather(source, nside, edges, out[0], refuse=refuse, samples_out=samples)
+    return gather(source, nside, edges, out[0], refuse=refuse, samples_out=samples, reach=reach)
 
 
 def _on_disk(file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:

@@ -31,8 +31,14 @@ class Converted(ReddeningMap):
         self._source = source
         self.beam, self.nside, self.n_samples = source.beam, source.nside, source.n_samples
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the pixels of the map; see `ReddeningMap.rows`."""
-        for rows in self._source.rows(edges, nside, n_samples):
+        for rows in self._source.rows(edges, nside, n_samples, reach):
             samples = None if rows.samples is None else self._factor * rows.samples
             yield replace(rows, cumulative=self._factor * rows.cumulative, samples=samples)

@@ -7,7 +7,7 @@ import h5py
 import healpy
 import numpy as np
 
-from pymcdust.sky.maps3d.interface import FileMap, Rows
+from pymcdust.sky.maps3d.interface import FileMap, Rows, reach_of
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 from pymcdust.sky.validation import is_nside
 
@@ -48,7 +48,13 @@ class Decaps(FileMap):
         except OSError as error:
             raise self.cut_short(error) from error
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the pixels of the map; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         at = SliceInterpolation(np.asarray(edges)[1:], self._slices)
@@ -72,6 +78,7 @@ class Decaps(FileMap):
                             info["converged"][block],
                             info["DM_reliable_min"][block].astype(np.float32),
                             info["DM_reliable_max"][block].astype(np.float32),
+                            None if reach is None else reach_of(reach, self.nside, index),
                         ),
                         samples=samples[:, :n_samples] if n_samples else None,
                     )

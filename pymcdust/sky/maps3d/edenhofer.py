@@ -87,7 +87,13 @@ class Edenhofer(FileMap):
             raise self.cut_short(error) from error
         self._check(tables)
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the map at the centres of the sky's pixels; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         at = _RadialInterpolation(1e3 * np.asarray(edges)[1:], self._radii)

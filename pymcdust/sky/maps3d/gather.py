@@ -35,6 +35,7 @@ def gather(
     *,
     refuse: int,
     samples_out: np.ndarray | None = None,
+    reach: np.ndarray | None = None,
 ) -> Gathered:
     """Put the differential reddening of a map on all pixels of a sky, in their mean.
 
@@ -55,6 +56,8 @@ def gather(
         Bits of `Mask`: rows with any of these are not used, nor are those that are not finite.
     samples_out : (sample, voxel, 12 nside^2) array of float32, optional
         Filled with so many posterior samples of the same.
+    reach : (superpixel, 2) array [kpc], optional
+        Where the map has to be reliable, see `ReddeningMap.rows`.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def gather(
     )
     covered = np.zeros(n_pixels, dtype=np.float32)
     refuse = int(refuse | NEVER)
-    for rows in source.rows(edges, nside, n_samples):
+    for rows in source.rows(edges, nside, n_samples, reach):
         _add(rows, nside, refuse, layers, sky, covered)
     # The areas are sums of powers of 1/4, hence exact.
     if covered.max() > 1:

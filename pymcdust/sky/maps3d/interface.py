@@ -67,7 +67,13 @@ class ReddeningMap(ABC):
     n_samples: int = 0
 
     @abstractmethod
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the map, a bounded number of pixels at a time.
 
         Parameters
@@ -80,6 +86,9 @@ class ReddeningMap(ABC):
             that is interpolated is so at the centres of the sky's pixels.
         n_samples : int, optional
             How many posterior samples to give as well, the first ones of the map.
+        reach : (superpixel, 2) array [kpc], optional
+            Nearest and farthest edge of each superpixel of the sky, of any resolution (NESTED),
+            between which the map has to be reliable; by default those of `edges` everywhere.
 
         Yields
         ------
@@ -100,6 +109,38 @@ class ReddeningMap(ABC):
             raise ConfigurationError(
                 f"{n_samples} posterior samples are asked of a map of {self.unit}; {have}"
             )
+
+
+def reach_of(reach: np.ndarray, nside: int, index: np.ndarray) -> np.ndarray:
+    """Find how far pixels of a map have to reach: as far as any superpixel that they touch.
+
+    Parameters
+    ----------
+    reach : (superpixel, 2) array [kpc]
+        Nearest and farthest edge of each superpixel.
+    nside : int
+        Resolution of the pixels.
+    index : (row,) array of int
+        NESTED indices of the pixels.
+
+    Returns
+    -------
+    (row, 2) array [kpc]
+
+    Examples
+    --------
+    >>> reach = np.tile([0.3, 1.0], (48, 1))
+    >>> reach[5] = [0.1, 2.0]
+    >>> reach_of(reach, 1, np.array([0, 1])).tolist()
+    [[0.3, 1.0], [0.1, 2.0]]
+    >>> reach_of(reach, 4, np.array([19, 20])).tolist()
+    [[0.3, 1.0], [0.1, 2.0]]
+    """
+    n_pixel = 12 * nside**2
+    if n_pixel >= len(reach):
+        return reach[index // (n_pixel // len(reach))]
+    nearest, farthest = np.moveaxis(reach.reshape(n_pixel, -1, 2), -1, 0)
+    return np.stack([nearest.min(axis=1), farthest.max(axis=1)], axis=1)[index]
 
 
 class FileMap(ReddeningMap):

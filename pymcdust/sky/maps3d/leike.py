@@ -66,7 +66,13 @@ class Leike(FileMap):
         #: Distance from the Sun to the faces of the box [pc].
         self._half = np.array(shape) // 2
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the integral along the map's own directions; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         bounds = 1e3 * np.asarray(edges)

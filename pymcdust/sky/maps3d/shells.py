@@ -133,7 +133,13 @@ class Shells(ReddeningMap):
         self._check()
         self.n_samples = values.shape[1] if len(values.shape) == 3 else 0
 
-    def rows(self, edges: np.ndarray, nside: int, n_samples: int = 0) -> Iterator[Rows]:
+    def rows(
+        self,
+        edges: np.ndarray,
+        nside: int,
+        n_samples: int = 0,
+        reach: np.ndarray | None = None,
+    ) -> Iterator[Rows]:
         """Give the pixels of the map; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         needed, weights = self._weights(np.asarray(edges, dtype=float)[1:])

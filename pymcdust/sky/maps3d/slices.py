@@ -7,6 +7,17 @@ from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.interface import BLOCK_BYTES
 
 
+def distance_modulus(distance: np.ndarray) -> np.ndarray:
+    """Convert distances [kpc] to distance moduli [mag].
+
+    Examples
+    --------
+    >>> distance_modulus(np.array([0.1, 1.0]))
+    array([ 5., 10.])
+    """
+    return 5.0 * (np.log10(distance) + 2.0)
+
+
 class SliceInterpolation:
     """Interpolate cumulative reddening between slices of distance modulus, as dustmaps does.
 
@@ -22,7 +33,7 @@ class SliceInterpolation:
     """
 
     def __init__(self, distances: np.ndarray, slices: np.ndarray) -> None:
-        self.modulus = 5.0 * (np.log10(distances) + 2.0)
+        self.modulus = distance_modulus(distances)
         above = np.searchsorted(slices, self.modulus)
         upper = np.clip(above, 0, len(slices) - 1)
         lower = np.clip(above - 1, 0, None)
@@ -72,7 +83,11 @@ class SliceInterpolation:
         return at_edges
 
     def flags(
-        self, converged: np.ndarray, least_reliable: np.ndarray, greatest_reliable: np.ndarray
+        self,
+        converged: np.ndarray,
+        least_reliable: np.ndarray,
+        greatest_reliable: np.ndarray,
+        reach: np.ndarray | None = None,
     ) -> np.ndarray:
         """Flag rows by their convergence and their reliable distance moduli.
 
@@ -82,6 +97,8 @@ class SliceInterpolation:
             Nonzero where the fit of the sightline converged.
         least_reliable, greatest_reliable : (row,) arrays [mag]
             Range of the distance moduli that stars constrain; not finite where no stars do.
+        reach : (row, 2) array [kpc], optional
+            The distances between which they have to; by default the first and last asked for.
 
         Returns
         -------
@@ -90,8 +107,9 @@ class SliceInterpolation:
         """
         no_stars = ~np.isfinite(least_reliable)
         # Written so that NaN is unreliable.
-        reliable = least_reliable <= self.modulus[0]
-        reliable &= greatest_reliable >= self.modulus[-1]
+        nearest, farthest = self.modulus[[0, -1]] if reach is None else distance_modulus(reach).T
+        reliable = least_reliable <= nearest
+        reliable &= greatest_reliable >= farthest
         flags = np.where(np.asarray(converged).astype(bool), 0, int(Mask.NOT_CONVERGED))
         flags |= np.where(no_stars, int(Mask.NO_STARS), 0)
         flags |= np.where(reliable, 0, int(Mask.UNRELIABLE))
