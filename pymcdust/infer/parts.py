@@ -11,7 +11,7 @@ import xarray as xr
 
 from pymcdust.sky.compression import is_compressed
 from pymcdust.sky.dataset import open_sky, validate_sky
-from pymcdust.sky.stages import claim
+from pymcdust.sky.stages import Claim
 from pymcdust.sky.store import check_free, open_tree, write_blocks, write_store
 
 #: What tells one sky (or its rows) from another, where a result is to be continued.
@@ -47,7 +47,7 @@ class Parts:
         self.out, self.overwrite = out, overwrite
         self.folder = out.with_name(f"{out.name}.parts")
         check_free(out, overwrite)
-        claim(self.folder, fingerprint, "result")
+        self._claim = Claim(self.folder, fingerprint, "result")
 
     def load(self, start: int) -> xr.DataTree | None:
         """Return the chunk that begins at a superpixel's position, None if it is to be done."""
@@ -77,7 +77,7 @@ class Parts:
             superpixels_per_chunk=superpixels_per_chunk,
             overwrite=self.overwrite,
         )
-        shutil.rmtree(self.folder)
+        self._claim.discard()
 
     def join(self, superpixels_per_chunk: int) -> None:
         """Write the whole result to its place out of its chunks, and remove them."""
@@ -87,7 +87,7 @@ class Parts:
             superpixels_per_chunk=superpixels_per_chunk,
             overwrite=self.overwrite,
         )
-        shutil.rmtree(self.folder)
+        self._claim.discard()
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:08d}.zarr"

@@ -135,10 +135,12 @@ def _block(
         [stages.load(emission_name(band)).reshape(shape)[block] for band in BANDS], axis=-1
     )
     sigma = settings.sigma
-    if settings.variance:
-        variance = np.stack(
-            [stages.load(variance_name(band)).reshape(shape)[block] for band in BANDS], axis=-1
-        )
+    told = [position for position, band in enumerate(BANDS) if settings.emission[band].variance]
+    if told:
+        variance = np.zeros(emission.shape, dtype=np.float32)
+        for position in told:
+            stored = stages.load(variance_name(BANDS[position]))
+            variance[..., position] = stored.reshape(shape)[block]
         sigma = np.sqrt(settings.sigma**2 + variance).astype(np.float32)
     every = settings.voxels.edges
     edges = np.stack([padded(every[v.edges], plan.n_voxel) for v in voxels])
@@ -222,8 +224,7 @@ def _mask(settings: Configuration, stages: Stages) -> np.ndarray:
     mask = np.where(flags == 0, _bits(Mask.MASK_EDGE), flags)
     mask[seen] = 0
     names = [emission_name(band) for band in BANDS]
-    if settings.variance:
-        names += [variance_name(band) for band in BANDS]
+    names += [variance_name(band) for band in BANDS if settings.emission[band].variance]
     for name in names:
         mask |= _bits(Mask.NO_EMISSION) * ~np.isfinite(stages.load(name))
     if settings.declination is not None:

@@ -6,19 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 
-from pymcdust.errors import ConfigurationError, FileFormatError, listing, unknown
-from pymcdust.physics.bands import BANDS, K_CMB_TO_MJY_SR
+from pymcdust.errors import ConfigurationError, FileFormatError, listing
 from pymcdust.sky.cuts import edges_from_kpc, edges_from_modulus, edges_from_slices
+from pymcdust.sky.emission_settings import (
+    BandSettings,
+    CmbSettings,
+    read_cmb,
+    read_emission,
+    read_noise,
+)
 from pymcdust.sky.maps3d.combined import CombinedMap
 from pymcdust.sky.maps3d.converted import Converted
 from pymcdust.sky.maps3d.interface import ReddeningMap
 from pymcdust.sky.reddening import REDDENING_MAPS, open_reddening
 from pymcdust.sky.settings import (
+    choice,
     file_path,
     keys,
     load_toml,
+    map_beam,
     names_only,
     number,
     numbers,
@@ -26,7 +35,6 @@ from pymcdust.sky.settings import (
     switch,
     text,
 )
-from pymcdust.sky.surveys import RELEASES, ZERO_LEVELS, EmissionSource
 from pymcdust.sky.validation import is_nside
 from pymcdust.sky.voxels import Direction, VoxelRules, direction
 
@@ -36,6 +44,10 @@ _EDGES = {
     "edges_kpc": edges_from_kpc,
     "edges_modulus": edges_from_modulus,
 }
+#: Least beam in sides of a pixel: at the last multipole, 3 nside - 1, a tenth of the amplitude is
+#: left, which is cut off.
+_LEAST_BEAM = 1.64
+
 _MAP_KEYS = ("beam", "convert", "options")
 
 
@@ -66,25 +78,6 @@ class Seam:
 
 
 @dataclass(frozen=True)
-class BandSettings:
-    """The emission map of one band: `beam` [arcmin], `zero_level` [MJy/sr] to be subtracted."""
-
-    source: EmissionSource
-    beam: float | None
-    cmb: bool
-    zero_level: float
-
-
-@dataclass(frozen=True)
-class CmbSettings:
-    """The map of the CMB: `beam` [arcmin]."""
-
-    file: Path
-    column: str | None
-    beam: float | None
-
-
-@dataclass(frozen=True)
 class Configuration:
     """What `prepare` is to do, checked.
 
@@ -108,7 +101,6 @@ class Configuration:
     emission: dict[str, BandSettings]
     cmb: CmbSettings | None
     sigma: np.ndarray
-    variance: bool
     given: dict[str, Any]
 
     @property
@@ -121,12 +113,19 @@ class Configuration:
                 files[f"emission.{band}{part and '.'}{part}"] = path
         return files if self.cmb is None else {**files, "cmb": self.cmb.file}
 
-    def open_reddening(self) -> ReddeningMap:
-        """Open the reddening map, the combination of two where there are two."""
+    def open_reddening(self, scratch: Path | None = None) -> ReddeningMap:
+        """Open the reddening map, the combination of two where there are two.
+
+        Parameters
+        ----------
+        scratch : path, optional
+            Folder for what is too large for memory, there by the time that rows are read; by
+            default that of the system.
+        """
         maps = [source.open() for source in self.reddening]
         if self.seam is None:
             return maps[0]
-        return CombinedMap(*maps, self.seam.declination, self.seam.width)
+        return CombinedMap(*maps, self.seam.declination, self.seam.width, scratch)
 
 
 def read_configuration(config: str | Path | Mapping[str, Any]) -> Configuration:
@@ -172,9 +171,11 @@ def read_configuration(config: str | Path | Mapping[str, Any]) -> Configuration:
             "direction",
         ),
     )
-    noise = keys(sections["noise"], "noise", required=("sigma",), optional=("variance",))
-    variance = switch(noise.get("variance", False), "noise.variance")
-    emission = _emission(sections["emission"], folder, smoothed=grid["beam"] is not None)
+    smoothed = grid["beam"] is not None
+    if not smoothed:
+        _check_matched(sections)
+    sigma, variance = read_noise(sections["noise"])
+    emission = read_emission(sections["emission"], folder, smoothed, variance)
     checked = Configuration(
         **grid,
         **reddening,
@@ -182,9 +183,8 @@ def read_configuration(config: str | Path | Mapping[str, Any]) -> Configuration:
         declination=_declination(cuts),
         reliable_distance=switch(cuts.get("reliable_distance", False), "cuts.reliable_distance"),
         emission=emission,
-        cmb=_cmb(sections.get("cmb"), folder, emission, smoothed=grid["beam"] is not None),
-        sigma=_sigma(noise["sigma"], variance),
-        variance=variance,
+        cmb=read_cmb(sections.get("cmb"), folder, emission, smoothed),
+        sigma=sigma,
         given=names_only(given),
     )
     for key, path in checked.files.items():
@@ -192,6 +192,31 @@ def read_configuration(config: str | Path | Mapping[str, Any]) -> Configuration:
         if not path.exists():
             raise FileFormatError(f"{path}: there is no such file; {key} names it")
     return checked
+
+
+def _check_matched(sections: Mapping[str, Any]) -> None:
+    """Refuse beams that differ where maps are said to share one."""
+    maps = {
+        f"{section}.{name}" if name else section: entry
+        for section in ("reddening", "emission", "cmb")
+        for name, entry in {"": sections.get(section), **_tables(sections.get(section))}.items()
+    }
+    beams = {
+        name: entry["beam"]
+        for name, entry in maps.items()
+        if isinstance(entry, Mapping) and "beam" in entry
+    }
+    first = next(iter(beams.values()), None)
+    if any(beam != first for beam in beams.values()):
+        told = listing(f"{name} {beam}" for name, beam in beams.items())
+        raise ConfigurationError(
+            f'grid.beam is "matched", but the beams that are given differ: {told}; give the beam '
+            "[arcmin] to which all maps are to be smoothed"
+        )
+
+
+def _tables(section: Any) -> dict[str, Any]:
+    return dict(section) if isinstance(section, Mapping) else {}
 
 
 def _grid(section: Any) -> dict[str, Any]:
@@ -220,14 +245,21 @@ def _grid(section: Any) -> dict[str, Any]:
             "grid.thin keeps one pixel of each beam, for which the beam must be known: give "
             'grid.beam in arcmin instead of "matched"'
         )
+    least = _LEAST_BEAM * healpy.nside2resol(grid["nside"], arcmin=True)
     allowed = (
         'the FWHM [arcmin] to which all maps are smoothed, such as 10.0; or "matched" where all '
         "of them must share one beam already"
     )
+    beam = None if matched else number(grid["beam"], "grid.beam", allowed, above=0)
+    if beam is not None and beam < least:
+        raise ConfigurationError(
+            f"grid.beam is {beam:g} arcmin, too narrow for the pixels of nside {grid['nside']}: "
+            f"maps would ring around clouds; it must be {least:.3g} or more, or nside larger"
+        )
     return {
         "nside": grid["nside"],
         "superpixel_nside": grid["superpixel_nside"],
-        "beam": None if matched else number(grid["beam"], "grid.beam", allowed, above=0),
+        "beam": beam,
         "min_coverage": number(
             grid["min_coverage"],
             "grid.min_coverage",
@@ -258,7 +290,13 @@ def _reddening(section: Any, folder: Path) -> dict[str, Any]:
                 least=-90,
                 most=90,
             ),
-            number(given["width"], "reddening.seam.width", "a width [deg] from 0 to 90", least=0),
+            number(
+                given["width"],
+                "reddening.seam.width",
+                "a width [deg] from 0 to 180",
+                least=0,
+                most=180,
+            ),
         )
     else:
         entry = keys(section, "reddening", ("map", "file"), (*_MAP_KEYS, *common))
@@ -273,24 +311,19 @@ def _reddening(section: Any, folder: Path) -> dict[str, Any]:
 
 
 def _reddening_source(entry: Mapping[str, Any], name: str, folder: Path) -> ReddeningSource:
-    if entry["map"] not in REDDENING_MAPS:
-        raise ConfigurationError(unknown("reddening map", entry["map"], REDDENING_MAPS))
+    choice(entry["map"], f"{name}.map", REDDENING_MAPS)
     options = entry.get("options", {})
     if not isinstance(options, Mapping):
-        raise ConfigurationError(f"[{name}.options] must be a table")
+        raise ConfigurationError(
+            f"{name}.options is {options!r}; it must be a table, such as {{ nside = 256 }}"
+        )
     return ReddeningSource(
         kind=entry["map"],
         file=file_path(folder, entry["file"], f"{name}.file"),
-        beam=_beam(entry, name),
+        beam=map_beam(entry, name),
         convert=text(entry["convert"], f"{name}.convert") if "convert" in entry else None,
         options=options,
     )
-
-
-def _beam(entry: Mapping[str, Any], name: str) -> float | None:
-    if "beam" not in entry:
-        return None
-    return number(entry["beam"], f"{name}.beam", "the FWHM of the map [arcmin], 0 or more", least=0)
 
 
 def _edges(entry: Mapping[str, Any], section: str) -> np.ndarray:
@@ -369,72 +402,3 @@ def _declination(cuts: Mapping[str, Any]) -> tuple[float, float] | None:
             f"cuts.declination is [{south:g}, {north:g}]; it must be {allowed}"
         )
     return south, north
-
-
-def _emission(section: Any, folder: Path, smoothed: bool) -> dict[str, BandSettings]:
-    bands = keys(section, "emission", required=BANDS, optional=("zero_level",))
-    preset = bands.get("zero_level", "none")
-    if preset not in ZERO_LEVELS:
-        raise ConfigurationError(unknown("zero_level", preset, ZERO_LEVELS) + " in [emission]")
-    return {
-        band: _band(bands[band], band, folder, ZERO_LEVELS[preset].get(band, 0.0), smoothed)
-        for band in BANDS
-    }
-
-
-def _band(entry: Any, band: str, folder: Path, zero_level: float, smoothed: bool) -> BandSettings:
-    name = f"emission.{band}"
-    optional = ("column", "unit", "release", "beam", "cmb", "zero_level")
-    entry = keys(entry, name, required=("file",), optional=optional)
-    words = {
-        key: text(entry[key], f"{name}.{key}") if key in entry else None
-        for key in ("column", "unit", "release")
-    }
-    if words["release"] is not None and words["release"] not in RELEASES:
-        raise ConfigurationError(f"{name}: {unknown('release', words['release'], RELEASES)}")
-    release = RELEASES.get(words["release"] or "")
-    beam = _beam(entry, name)
-    if beam is None and release is not None:
-        beam = release.beams.get(band)
-    if beam is None and smoothed:
-        raise ConfigurationError(f"{name}.beam is missing; give the FWHM of the map [arcmin]")
-    if "zero_level" in entry:
-        zero_level = number(entry["zero_level"], f"{name}.zero_level", "a level [MJy/sr]")
-    has_cmb = band in K_CMB_TO_MJY_SR and (release is None or release.has_cmb)
-    return BandSettings(
-        source=EmissionSource(file=file_path(folder, entry["file"], f"{name}.file"), **words),
-        beam=beam,
-        cmb=switch(entry.get("cmb", has_cmb), f"{name}.cmb"),
-        zero_level=zero_level,
-    )
-
-
-def _cmb(
-    section: Any, folder: Path, emission: Mapping[str, BandSettings], smoothed: bool
-) -> CmbSettings | None:
-    needed = [band for band, entry in emission.items() if entry.cmb]
-    if section is None:
-        if not needed:
-            return None
-        raise ConfigurationError(
-            f"section cmb is missing; it names the map of the CMB that is subtracted from "
-            f"{listing(needed)}: where a map holds none, say cmb = false in its section"
-        )
-    entry = keys(section, "cmb", required=("file",), optional=("column", "beam"))
-    beam = _beam(entry, "cmb")
-    if beam is None and smoothed:
-        raise ConfigurationError("cmb.beam is missing; give the FWHM of the map [arcmin]")
-    return CmbSettings(
-        file=file_path(folder, entry["file"], "cmb.file"),
-        column=text(entry["column"], "cmb.column") if "column" in entry else None,
-        beam=beam,
-    )
-
-
-def _sigma(sigma: Any, variance: bool) -> np.ndarray:
-    values = keys(sigma, "noise.sigma", required=BANDS)
-    bounds = {"least": 0.0} if variance else {"above": 0.0}
-    allowed = "a number of 0 or more [MJy/sr]" if variance else "a positive number [MJy/sr]"
-    return np.array(
-        [number(values[band], f"noise.sigma of band {band}", allowed, **bounds) for band in BANDS]
-    )

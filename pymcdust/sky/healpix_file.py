@@ -283,6 +283,32 @@ def _said(header: fits.Header, keyword: str) -> str:
     return f"{keyword} is {header[keyword]!r}" if keyword in header else f"{keyword} is absent"
 
 
+def stated_band(table: HealpixTable, bands: Sequence[str]) -> str | None:
+    """Return the frequency that a header tells in its keyword FREQ; None where it tells none.
+
+    Parameters
+    ----------
+    table : HealpixTable
+        The map.
+    bands : sequence of str
+        The bands [GHz]; 3000 GHz is another name of 2998, and numbers may be in Hz.
+
+    Returns
+    -------
+    str
+        Its number, as the bands are written; whatever stands there if it begins with one of them.
+    """
+    stated = str(table.header.get("FREQ", "")).strip().upper()
+    try:
+        frequency = float(stated.removesuffix("GHZ"))
+    except ValueError:
+        # Such as a detector of a band: 857-5.
+        begin = re.match(r"\d+", stated)
+        return stated if begin is not None and begin[0] in bands else None
+    name = f"{frequency / 1e9 if frequency > 1e6 else frequency:.0f}"
+    return {"3000": "2998"}.get(name, name)
+
+
 def check_band(table: HealpixTable, band: str, bands: Sequence[str]) -> None:
     """Refuse a map whose header says that it is of another band.
 
@@ -300,12 +326,12 @@ def check_band(table: HealpixTable, band: str, bands: Sequence[str]) -> None:
     FileFormatError
         If its keyword FREQ names another frequency.
     """
-    stated = re.match(r"\s*0*(\d+)(\.\d*)?\s*(GHZ)?\s*$", str(table.header.get("FREQ", "")).upper())
-    if stated is None or stated.group(1) == band:
+    stated = stated_band(table, bands)
+    if stated is None or stated == band:
         return
     hint = ""
-    if stated.group(1) in bands:
-        hint = f": were the files of {listing([band, stated.group(1)])} GHz interchanged?"
+    if stated in bands:
+        hint = f": were the files of {listing([band, stated])} GHz interchanged?"
     raise FileFormatError(
         f"{table.path}: FREQ is {table.header['FREQ']!r}, but the file is given for the band "
         f"{band}{hint}"

@@ -7,13 +7,15 @@ import numpy as np
 
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.physics.bands import K_CMB_TO_MJY_SR
-from pymcdust.sky.configuration import BandSettings, Configuration
+from pymcdust.sky.configuration import Configuration
 from pymcdust.sky.cuts import Mask
+from pymcdust.sky.dipole import solar_dipole
+from pymcdust.sky.emission_settings import BandSettings
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.interface import ReddeningMap
 from pymcdust.sky.smoothing import Smoother, kernel_width
 from pymcdust.sky.stages import Stages
-from pymcdust.sky.surveys import SurveyMap, read_band, read_cmb_map
+from pymcdust.sky.surveys import SurveyMap, check_band_file, check_cmb_file, read_band, read_cmb_map
 
 #: Reasons for which a row of a reddening map is never used.
 _REFUSED = Mask.NOT_CONVERGED | Mask.NO_STARS | Mask.NOT_FINITE
@@ -32,6 +34,44 @@ def variance_name(band: str) -> str:
 def interval_name(interval: int, sample: int | None = None) -> str:
     """Name the array of the reddening between two edges, of one posterior sample if given."""
     return f"reddening_{interval}" if sample is None else f"sample_{sample}_{interval}"
+
+
+def check_inputs(settings: Configuration, source: ReddeningMap) -> None:
+    """Check all that headers tell, before the work that would end in it.
+
+    Parameters
+    ----------
+    settings : Configuration
+        What to read.
+    source : ReddeningMap
+        The reddening map, opened.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is not in the layout that it should have, or coarser than the sky.
+    ConfigurationError
+        If a map has a wider beam than the sky; if the reddening map ends before the last edge, or
+        has too few samples.
+    """
+    _kernel(settings, source.beam)
+    source.check_samples(settings.n_samples)
+    source.check_edges(settings.voxels.edges)
+    for band, entry in settings.emission.items():
+        _kernel(settings, entry.beam)
+        nside = check_band_file(entry.source, band, variance=entry.variance)
+        _check_nside(settings, nside, entry.source.file)
+    if (cmb := settings.cmb) is not None:
+        _kernel(settings, cmb.beam)
+        _check_nside(settings, check_cmb_file(cmb.file, cmb.column, cmb.unit), cmb.file)
+
+
+def _check_nside(settings: Configuration, nside: int, path: Path) -> None:
+    if nside < settings.nside:
+        raise FileFormatError(
+            f"{path}: nside {nside} is coarser than the sky's nside {settings.nside}; maps are "
+            f"averaged, never refined: choose an nside of at most {nside}"
+        )
 
 
 def make_emission(settings: Configuration, stages: Stages, say: Callable[[str], None]) -> None:
@@ -54,16 +94,16 @@ def make_emission(settings: Configuration, stages: Stages, say: Callable[[str], 
         If a map has a wider beam than the sky.
     """
     for band, entry in settings.emission.items():
-        names = [emission_name(band), *([variance_name(band)] if settings.variance else [])]
+        names = [emission_name(band), *([variance_name(band)] if entry.variance else [])]
         if stages.has(*names):
             continue
         cmb = _cmb(settings, stages, say) if entry.cmb else None
         say(f"reading the emission at {band} GHz: {entry.source.file.name}")
-        survey = read_band(entry.source, band, variance=settings.variance)
+        survey = read_band(entry.source, band, variance=entry.variance)
         smoother = _smoother(settings, survey, entry.source.file, entry.beam, say)
         emission = smoother.smooth(survey.values)
-        emission -= _beyond_dust(entry, band, cmb)
-        if settings.variance:
+        emission -= _beyond_dust(entry, band, cmb, settings.nside)
+        if entry.variance:
             stages.save(variance_name(band), smoother.variance(survey.variance))
         stages.save(emission_name(band), emission)
     stages.remove("cmb")
@@ -151,9 +191,12 @@ def _cmb(settings: Configuration, stages: Stages, say: Callable[[str], None]) ->
         raise ConfigurationError("a band holds the CMB, but no map of it is configured")
     if not stages.has("cmb"):
         say(f"reading the CMB: {cmb.file.name}")
-        survey = read_cmb_map(cmb.file, cmb.column)
+        survey = read_cmb_map(cmb.file, cmb.column, cmb.unit)
         smoother = _smoother(settings, survey, cmb.file, cmb.beam, say)
-        stages.save("cmb", smoother.smooth(survey.values))
+        smoothed = smoother.smooth(survey.values)
+        if cmb.dipole:
+            smoothed -= solar_dipole(settings.nside)
+        stages.save("cmb", smoothed)
     return stages.load("cmb")
 
 
@@ -164,11 +207,6 @@ def _smoother(
     beam: float | None,
     say: Callable[[str], None],
 ) -> Smoother:
-    if survey.nside < settings.nside:
-        raise FileFormatError(
-            f"{path}: nside {survey.nside} is coarser than the sky's nside {settings.nside}; maps "
-            f"are averaged, never refined: choose an nside of at most {survey.nside}"
-        )
     fwhm = _kernel(settings, beam)
     if fwhm:
         say(f"smoothing {path.name} by {fwhm:.2f} arcmin")
@@ -184,8 +222,13 @@ def _kernel(settings: Configuration, beam: float | None) -> float | None:
     return kernel_width(beam, settings.beam)
 
 
-def _beyond_dust(entry: BandSettings, band: str, cmb: np.ndarray | None) -> np.ndarray | float:
-    """Return what a band's map holds besides dust [MJy/sr]: its zero level, and the CMB."""
-    if cmb is None:
-        return entry.zero_level
-    return entry.zero_level + K_CMB_TO_MJY_SR[band] * cmb
+def _beyond_dust(
+    entry: BandSettings, band: str, cmb: np.ndarray | None, nside: int
+) -> np.ndarray | float:
+    """Return what a band's map holds besides dust [MJy/sr]: zero level, CMB, its dipole."""
+    beyond: np.ndarray | float = entry.zero_level
+    if cmb is not None:
+        beyond = beyond + K_CMB_TO_MJY_SR[band] * cmb
+    if entry.dipole:
+        beyond = beyond + K_CMB_TO_MJY_SR[band] * solar_dipole(nside)
+    return beyond

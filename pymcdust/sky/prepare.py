@@ -16,7 +16,7 @@ from pymcdust.physics.bands import BANDS
 from pymcdust.sky.assembly import Plan, plan_sky, sky_blocks, superpixels_per_chunk
 from pymcdust.sky.configuration import Configuration, read_configuration
 from pymcdust.sky.dataset import open_sky
-from pymcdust.sky.layers import make_emission, make_reddening
+from pymcdust.sky.layers import check_inputs, make_emission, make_reddening
 from pymcdust.sky.stages import Stages
 from pymcdust.sky.store import check_free, write_blocks
 
@@ -84,10 +84,12 @@ def _prepare(
 ) -> xr.Dataset:
     check_free(out, overwrite)
     settings = read_configuration(config)
-    source = settings.open_reddening()
+    source = settings.open_reddening(scratch=Stages.place(out))
+    check_inputs(settings, source)
     say("computing checksums")
     provenance = _provenance(settings)
     fingerprint = {key: json.loads(text) for key, text in provenance.items()}
+    fingerprint["configuration"] = _of_maps(settings.given)
     out.parent.mkdir(parents=True, exist_ok=True)
     stages = Stages(out, fingerprint, overwrite)
     _check_room(settings, stages)
@@ -107,6 +109,19 @@ def _prepare(
     return open_sky(out)
 
 
+def _of_maps(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that the maps depend on, so that the rest may change."""
+    later = {
+        "grid": ("min_coverage", "thin"),
+        "cuts": ("declination", "one_voxel_above", "one_voxel_below", "merge"),
+        "noise": ("sigma",),
+    }
+    return {
+        section: {key: value for key, value in entry.items() if key not in later.get(section, ())}
+        for section, entry in {"cuts": {}, **given}.items()
+    }
+
+
 def _summary(settings: Configuration, plan: Plan) -> dict[str, Any]:
     kept, covered = len(plan.kept), plan.covered
     return {
@@ -120,10 +135,12 @@ def _summary(settings: Configuration, plan: Plan) -> dict[str, Any]:
 def _check_room(settings: Configuration, stages: Stages) -> None:
     """Refuse a disk on which the intermediate maps and the sky have no room."""
     n_interval = (1 + settings.n_samples) * (len(settings.voxels.edges) - 1)
-    n_band = len(BANDS) * (2 if settings.variance else 1)
+    n_band = len(BANDS) + sum(entry.variance for entry in settings.emission.values())
     present = sum(path.stat().st_size for path in stages.folder.glob("*.npy"))
-    # Spread and smoothed reddening, emission, CMB, weights, and the sky itself.
-    needed = 4 * 12 * settings.nside**2 * (3 * n_interval + 2 * n_band + 4) - present
+    # Gathered and smoothed reddening, emission, CMB, weights, and the sky itself; where two
+    # reddening maps are combined, each of these.
+    n_layer = (3 if settings.seam is None else 5) * n_interval + 2 * n_band + 4
+    needed = 4 * 12 * settings.nside**2 * n_layer - present
     free = shutil.disk_usage(stages.folder).free
     if needed > free:
         raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def keys(
     """
     kind, place = ("key", f" in [{section}]") if section else ("section", "")
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"[{section}] must be a table with {listing(required)}")
+        allowed = listing(required or optional)
+        raise ConfigurationError(f"[{section}] must be a table, with keys such as {allowed}")
     for key in given:
         if key not in (*required, *optional):
             raise ConfigurationError(unknown(kind, key, (*required, *optional)) + place)
@@ -135,8 +136,34 @@ def is_number(value: Any) -> bool:
     )
 
 
-def switch(value: Any, name: str) -> bool:
-    """Check a value that is true or false.
+def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
+    """Check a text that is one of several.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not.
+    """
+    if text(value, name) not in allowed:
+        raise ConfigurationError(unknown(name, value, allowed))
+    return value
+
+
+def map_beam(entry: Mapping[str, Any], name: str) -> float | None:
+    """Check the beam of a map [arcmin], None where it is not given.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no FWHM.
+    """
+    if "beam" not in entry:
+        return None
+    return number(entry["beam"], f"{name}.beam", "the FWHM of the map [arcmin], 0 or more", least=0)
+
+
+def switch(value: Any, name: str, otherwise: str = "") -> bool:
+    """Check a value that is true or false; `otherwise` is what else is allowed, for the message.
 
     Raises
     ------
@@ -145,7 +172,7 @@ def switch(value: Any, name: str) -> bool:
     """
     if isinstance(value, bool):
         return value
-    raise ConfigurationError(f"{name} is {value!r}; it must be true or false")
+    raise ConfigurationError(f"{name} is {value!r}; it must be true or false {otherwise}".rstrip())
 
 
 def text(value: Any, name: str) -> str:

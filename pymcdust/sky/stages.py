@@ -1,9 +1,11 @@
 """Arrays that are kept on disk until the sky is whole, so that a killed run goes on."""
 
+import fcntl
 import json
 import os
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ import numpy as np
 
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.store import check_free
+
+_NOTE, _DRAFT, _LOCK = "fingerprint.json", "fingerprint.partial", "lock"
 
 
 class Stages:
@@ -35,8 +39,13 @@ class Stages:
 
     def __init__(self, out: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> None:
         check_free(out, overwrite)
-        self.folder = out.with_name(f"{out.name}.stages")
-        claim(self.folder, fingerprint, "sky")
+        self.folder = self.place(out)
+        self._claim = Claim(self.folder, fingerprint, "sky")
+
+    @staticmethod
+    def place(out: Path) -> Path:
+        """Name the folder beside the place of a sky."""
+        return out.with_name(f"{out.name}.stages")
 
     def has(self, *names: str) -> bool:
         """Tell whether arrays are there, whole."""
@@ -81,14 +90,16 @@ class Stages:
 
     def clear(self) -> None:
         """Delete everything: the sky is whole."""
-        shutil.rmtree(self.folder)
+        self._claim.discard()
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
 
 
-def claim(folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
-    """Make a folder for the beginnings of a result, or find that it holds those of the same one.
+class Claim:
+    """A folder for the beginnings of a result, new or with those of the same one.
+
+    As long as the object lives other processes are refused.
 
     Parameters
     ----------
@@ -102,28 +113,55 @@ def claim(folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
     Raises
     ------
     ConfigurationError
-        If the folder holds the beginning of a result that depends on something else.
+        If the folder holds the beginning of a result that depends on something else, or nobody
+        knows on what; if another process is at work in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "fingerprint.json"
-    if not note.exists():
-        draft = note.with_suffix(".partial")
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], kind: str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+        weakref.finalize(self, os.close, lock)
+        try:
+            # It is the process that holds it, which may open the folder again.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{folder} is in use: another process makes the same {kind}; wait for it, or "
+                "choose another place"
+            ) from error
+        note = folder / _NOTE
+        if not note.exists():
+            self._begin(note, fingerprint)
+            return
+        try:
+            begun = json.loads(note.read_text())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{note} is damaged, so that nobody knows what {folder} holds the beginning of; "
+                "remove the folder"
+            ) from error
+        changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
+        if changed:
+            raise ConfigurationError(
+                f"{folder} holds the beginning of a {kind} with another {' and '.join(changed)}; "
+                "start that again to finish it, or remove the folder"
+            )
+
+    def _begin(self, note: Path, fingerprint: Mapping[str, Any]) -> None:
+        draft = note.with_name(_DRAFT)
+        if any(path.name not in (_LOCK, _DRAFT) for path in self.folder.iterdir()):
+            raise ConfigurationError(
+                f"{self.folder} does not say what it holds the beginning of; remove the folder"
+            )
         draft.write_text(json.dumps(fingerprint))
         draft.replace(note)
-        return
-    try:
-        begun = json.loads(note.read_text())
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{note} is damaged, so that nobody knows what {folder} holds the beginning of; "
-            "remove the folder"
-        ) from error
-    changed = [key for key in fingerprint if begun.get(key) != fingerprint[key]]
-    if changed:
-        raise ConfigurationError(
-            f"{folder} holds the beginning of a {kind} with another {' and '.join(changed)}; "
-            "start that again to finish it, or remove the folder"
-        )
+
+    def discard(self) -> None:
+        """Delete the folder; where that is cut short, nothing of it bears its name."""
+        aside = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:8]}.done")
+        self.folder.rename(aside)
+        shutil.rmtree(aside)
 
 
 def take_room(file: IO[bytes], size: int) -> None:

@@ -1,11 +1,10 @@
-"""Emission maps of the surveys, at their own resolution: what each release is, and how it is read.
+"""Emission maps of the surveys, at their own resolution: how a file is read.
 
-The releases differ in units, beams and in what they still contain; a header that contradicts its
-release is refused.
+A header that contradicts its release is refused.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +13,9 @@ import numpy as np
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing, unknown
 from pymcdust.physics.bands import BANDS, K_CMB_TO_MJY_SR
-from pymcdust.sky.healpix_file import HealpixTable, check_band, open_healpix
+from pymcdust.sky.healpix_file import HealpixTable, check_band, open_healpix, stated_band
 from pymcdust.sky.lambert import HEMISPHERES, pair, read_lambert
+from pymcdust.sky.releases import RELEASES, Release
 
 #: Spellings of units, without blanks; the case of the prefix counts (MJy is not mJy).
 _UNITS: dict[str, tuple[str, float]] = {
@@ -30,61 +30,6 @@ _UNITS: dict[str, tuple[str, float]] = {
 
 _INTENSITY_COLUMNS = ("I_STOKES", "TEMPERATURE", "INTENSITY", "I")
 _VARIANCE_COLUMNS = ("II_COV", "COV_II", "II")
-
-_KELVIN_AND_JANSKY = {"217": "K_CMB", "353": "K_CMB", "545": "MJy/sr", "857": "MJy/sr"}
-
-#: Effective beams of the frequency maps [arcmin] (Planck 2015 results VIII, Table 6).
-_PLANCK_BEAMS = {"217": 5.02, "353": 4.94, "545": 4.83, "857": 4.64}
-
-
-@dataclass(frozen=True)
-class Release:
-    """What is known of a release beforehand.
-
-    `units` of each band where the header may leave it out; `beams` the FWHM of each band [arcmin];
-    `has_cmb` whether the CMB is still in the maps; `bad_value` what stands for no value although
-    the header does not say so; `about` what it is.
-    """
-
-    about: str
-    units: dict[str, str] = field(default_factory=dict)
-    beams: dict[str, float] = field(default_factory=dict)
-    has_cmb: bool = True
-    bad_value: float | None = None
-
-
-RELEASES: dict[str, Release] = {
-    "PR2": Release("Planck 2015", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
-    "PR3": Release("Planck 2018", _KELVIN_AND_JANSKY, _PLANCK_BEAMS),
-    # NPIPE's maps are not in the units of PR2 and PR3 in all bands: the header must say in which.
-    "PR4": Release("Planck 2020, NPIPE", {}, _PLANCK_BEAMS),
-    # The resolution varies over the sky with the signal, from 5 to 21.8 arcmin: no beam is given,
-    # nor a unit, because that of 353 GHz differs between PR2 and PR3.
-    "GNILC": Release("thermal dust of Planck by GNILC, CMB and CIB removed", has_cmb=False),
-    "IRIS": Release(
-        "IRAS at 100 um, reprocessed (Miville-Deschenes & Lagache 2005)",
-        {"2998": "MJy/sr"},
-        {"2998": 4.3},
-        has_cmb=False,
-        bad_value=-32768.0,
-    ),
-    "SFD": Release(
-        "IRAS and DIRBE at 100 um; zodiacal light and CIB removed (Schlegel et al. 1998)",
-        {"2998": "MJy/sr"},
-        {"2998": 6.1},
-        has_cmb=False,
-    ),
-}
-
-#: Named sets of what is subtracted from the maps [MJy/sr].
-ZERO_LEVELS: dict[str, dict[str, float]] = {
-    "none": {},
-    # The monopole of the cosmic infrared background as it was measured: Odegard et al. (2019).
-    "odegard2019": {"217": 0.060, "353": 0.149, "545": 0.371, "857": 0.576},
-    # The monopole that the zero level of Planck's maps was made to hold, from a model of galaxies:
-    # Planck 2018 results III, Table 12.
-    "planck2018": {"217": 0.033, "353": 0.13, "545": 0.35, "857": 0.64},
-}
 
 #: HEALPix resolution at which SFD's images are sampled: pixels of 1.7 arcmin, those of the images
 #: being 2.4 arcmin.
@@ -154,25 +99,36 @@ def read_band(source: EmissionSource, band: str, *, variance: bool = False) -> S
     if source.release is not None and source.release not in RELEASES:
         raise ConfigurationError(unknown("release", source.release, RELEASES))
     if HEMISPHERES in str(source.file):
-        return _read_pair(source, band, variance)
-    release = RELEASES[source.release] if source.release else Release("")
-    table = open_healpix(
-        source.file, frame_known=source.release is not None, bad_value=release.bad_value
-    )
-    check_band(table, band, BANDS)
-    expected = source.unit or release.units.get(band)
-    survey = _read(table, source.column, expected, variance)
-    if survey.unit == "MJy/sr":
-        return survey
-    if band not in K_CMB_TO_MJY_SR:
-        raise FileFormatError(
-            f"{source.file}: band {band} is in K_CMB, for which there is no conversion to MJy/sr; "
-            f"factors exist for {listing(K_CMB_TO_MJY_SR)}"
-        )
-    return _times(survey, K_CMB_TO_MJY_SR[band], "MJy/sr")
+        _check_pair(source, band, variance)
+        return SurveyMap(read_lambert(source.file, LAMBERT_NSIDE), "MJy/sr")
+    return _look_at(source, band, variance).read()
 
 
-def read_cmb_map(path: str | Path, column: str | None = None) -> SurveyMap:
+def check_band_file(source: EmissionSource, band: str, *, variance: bool = False) -> int:
+    """Check the file of one band as far as its header tells.
+
+    Parameters
+    ----------
+    source, band, variance
+        As for `read_band`.
+
+    Returns
+    -------
+    int
+        The HEALPix resolution of the map that `read_band` would return.
+
+    Raises
+    ------
+    FileFormatError, ConfigurationError
+        As for `read_band`.
+    """
+    if HEMISPHERES in str(source.file):
+        _check_pair(source, band, variance)
+        return LAMBERT_NSIDE
+    return _look_at(source, band, variance).table.nside
+
+
+def read_cmb_map(path: str | Path, column: str | None = None, unit: str | None = None) -> SurveyMap:
     """Read a map of the CMB, such as those of SMICA and Commander.
 
     Parameters
@@ -181,6 +137,8 @@ def read_cmb_map(path: str | Path, column: str | None = None) -> SurveyMap:
         HEALPix FITS file.
     column : str, optional
         Name of the column; by default I_STOKES, TEMPERATURE, INTENSITY or I, or the only one.
+    unit : str, optional
+        Unit of the column, for a file whose TUNIT is absent or not known.
 
     Returns
     -------
@@ -190,12 +148,25 @@ def read_cmb_map(path: str | Path, column: str | None = None) -> SurveyMap:
     Raises
     ------
     FileFormatError
-        As for `read_band`; or if it is not in K_CMB.
+        As for `read_band`; if it is not in K_CMB; or if it says that it is of a frequency.
     """
-    survey = read_map(path, column=column, frame_known=True)
-    if survey.unit != "K_CMB":
-        raise FileFormatError(f"{path}: a map of the CMB must be in K_CMB, not {survey.unit}")
-    return survey
+    return _look_at_cmb(path, column, unit).read()
+
+
+def check_cmb_file(path: str | Path, column: str | None = None, unit: str | None = None) -> int:
+    """Check the file of the CMB as far as its header tells, and return its HEALPix resolution.
+
+    Parameters
+    ----------
+    path, column, unit
+        As for `read_cmb_map`.
+
+    Raises
+    ------
+    FileFormatError
+        As for `read_cmb_map`.
+    """
+    return _look_at_cmb(path, column, unit).table.nside
 
 
 def read_map(
@@ -229,40 +200,102 @@ def read_map(
         If the file is missing or cut short; if ordering, frame, indexing or unit is absent or
         unknown; if the column is missing.
     """
-    return _read(open_healpix(path, frame_known=frame_known), column, unit, variance=False)
+    return _found(open_healpix(path, frame_known=frame_known), column, unit).read()
 
 
-def _read(table: HealpixTable, column: str | None, unit: str | None, variance: bool) -> SurveyMap:
+class _Found(NamedTuple):
+    """What is to be read of a file: columns, the unit that they are brought to, and by what."""
+
+    table: HealpixTable
+    column: str
+    unit: str
+    factor: float
+    variance_column: str | None = None
+
+    def read(self) -> SurveyMap:
+        values, variance = self.table.column(self.column), None
+        if self.variance_column is not None:
+            variance = self.table.column(self.variance_column)
+            # Where nothing was observed there is no variance, whatever the file holds.
+            variance[~(variance > 0)] = np.nan
+        if self.factor != 1:
+            values *= np.float32(self.factor)
+            if variance is not None:
+                # The square of microkelvin does not underflow in single precision, but comes near.
+                variance *= np.float32(self.factor) ** 2
+        return SurveyMap(values, self.unit, variance)
+
+
+def _found(
+    table: HealpixTable,
+    column: str | None,
+    unit: str | None,
+    usual: str | None = None,
+    variance: bool = False,
+) -> _Found:
     name = _choose_column(table, column)
-    known, factor = _unit(table.path, table.units[name], name, unit)
-    values = table.column(name)
-    second = None
-    if variance:
-        second = table.column(_variance_column(table, name))
-        # Where nothing was observed there is no variance, whatever the file holds.
-        second[~(second > 0)] = np.nan
-    return _times(SurveyMap(values, known, second), factor, known)
+    known, factor = _unit(table.path, table.units[name], name, unit, usual)
+    second = _variance_column(table, name) if variance else None
+    return _Found(table, name, known, factor, second)
 
 
-def _read_pair(source: EmissionSource, band: str, variance: bool) -> SurveyMap:
+def _look_at(source: EmissionSource, band: str, variance: bool) -> _Found:
+    """Find what is to be read of the file of a band, to be brought to MJy/sr."""
+    release = RELEASES[source.release] if source.release else Release("", BANDS)
+    if band not in release.bands:
+        raise ConfigurationError(
+            f"{source.file}: given for the band {band}, but the release {source.release} "
+            f"({release.about}) has {listing(release.bands)}"
+        )
+    table = open_healpix(
+        source.file, frame_known=source.release is not None, bad_value=release.bad_value
+    )
+    check_band(table, band, BANDS)
+    found = _found(table, source.column, source.unit, release.units.get(band), variance)
+    if found.unit == "MJy/sr":
+        return found
+    if band not in K_CMB_TO_MJY_SR:
+        raise FileFormatError(
+            f"{source.file}: band {band} is in K_CMB, for which there is no conversion to MJy/sr; "
+            f"factors exist for {listing(K_CMB_TO_MJY_SR)}"
+        )
+    return found._replace(unit="MJy/sr", factor=found.factor * K_CMB_TO_MJY_SR[band])
+
+
+def _look_at_cmb(path: str | Path, column: str | None, unit: str | None) -> _Found:
+    """Find what is to be read of a map of the CMB."""
+    table = open_healpix(path, frame_known=True)
+    if (stated := stated_band(table, BANDS)) is not None:
+        raise FileFormatError(
+            f"{path}: FREQ is {table.header['FREQ']!r}: this is the map of the band {stated}, not "
+            "of the CMB"
+        )
+    found = _found(table, column, unit)
+    if found.unit != "K_CMB":
+        raise FileFormatError(f"{path}: a map of the CMB must be in K_CMB, not {found.unit}")
+    return found
+
+
+def _check_pair(source: EmissionSource, band: str, variance: bool) -> None:
+    """Refuse what a pair of SFD's images cannot be."""
     if band != "2998":
         raise FileFormatError(f"{source.file}: SFD's maps are of the band 2998, not {band}")
+    given = {
+        "column": source.column,
+        "unit": None if source.unit == "MJy/sr" else source.unit,
+        "release": None if source.release == "SFD" else source.release,
+    }
+    foreign = [name for name, value in given.items() if value is not None]
+    if foreign:
+        raise ConfigurationError(
+            f"{source.file}: {foreign[0]} is {given[foreign[0]]!r}, but the pairs of images are "
+            "those of SFD in MJy/sr, which have no columns; leave it out"
+        )
     if variance:
         raise FileFormatError(
-            f"{source.file}: SFD's maps have no variance; leave out `variance`, and give a sigma"
+            f"{source.file}: SFD's maps have no variance; leave the band out of `variance`, and "
+            "give a sigma"
         )
-    return SurveyMap(read_lambert(source.file, LAMBERT_NSIDE), "MJy/sr")
-
-
-def _times(survey: SurveyMap, factor: float, unit: str) -> SurveyMap:
-    """Convert a map to another unit, in place."""
-    values, _, variance = survey
-    if factor != 1:
-        values *= np.float32(factor)
-        if variance is not None:
-            # The square of microkelvin does not underflow in single precision, but comes near.
-            variance *= np.float32(factor) ** 2
-    return SurveyMap(values, unit, variance)
 
 
 def _variance_column(table: HealpixTable, column: str) -> str:
@@ -271,7 +304,7 @@ def _variance_column(table: HealpixTable, column: str) -> str:
     if name is None:
         raise FileFormatError(
             f"{table.path}: has no column of the variance, {' or '.join(_VARIANCE_COLUMNS)}; it "
-            f"has {listing(table.units)}. Leave out `variance`, and give a sigma"
+            f"has {listing(table.units)}. Leave the band out of `variance`, and give a sigma"
         )
     stated, unit = table.units[name], table.units[column]
     root = _known_unit(re.sub(r"(\*\*|\^)?2\s*$", "", stated.strip()))
@@ -307,23 +340,29 @@ def _known_unit(spelling: str) -> tuple[str, float] | None:
     return None
 
 
-def _unit(path: Path, stated: str, column: str, given: str | None) -> tuple[str, float]:
-    """Find the unit: what TUNIT says; else what was given, which must not contradict it."""
+def _unit(
+    path: Path, stated: str, column: str, given: str | None, usual: str | None
+) -> tuple[str, float]:
+    """Find the unit: what TUNIT says, which neither what was given nor the usual may contradict.
+
+    What was given stands for a TUNIT that is not known, the usual one only for none at all.
+    """
     known = _known_unit(stated)
     says = f"TUNIT of column {column} is {stated!r}" if stated else f"column {column} has no TUNIT"
-    if given is None:
+    expected = given or usual
+    if expected is None or (known is None and stated and given is None):
         if known is None:
             raise FileFormatError(
                 f"{path}: {says}; known units are K_CMB and MJy/sr: say which it is, with the key "
                 "`unit`"
             )
         return known
-    asked = _known_unit(given)
+    asked = _known_unit(expected)
     if asked is None:
-        raise ConfigurationError(unknown("unit", given, ["K_CMB", "MJy/sr"]))
+        raise ConfigurationError(unknown("unit", expected, ["K_CMB", "MJy/sr"]))
     if known is not None and known != asked:
         raise FileFormatError(
-            f"{path}: {says}, but {given!r} was expected; leave out the key `unit` or `release`, "
-            "or correct the header"
+            f"{path}: {says}, but {expected!r} was expected; leave out the key `unit` or "
+            "`release`, or correct the header"
         )
     return asked

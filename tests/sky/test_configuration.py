@@ -131,7 +131,19 @@ def test_edges_in_kpc(given):
         ("grid", "beam", None, r"key beam is missing in \[grid\]"),
         ("grid", "beam", "10 arcmin", "all of them must share one beam"),
         ("grid", "beam", 0, "grid.beam is 0; it must be the FWHM"),
-        ("grid", "beam", 10.0, "emission.217.beam is missing|reddening"),
+        ("grid", "beam", 100.0, "emission.217.beam is missing|reddening"),
+        ("grid", "beam", 10.0, r"too narrow for the pixels of nside 64.* 90\.1 or more"),
+        ("reddening", "map", ["bayestar2019"], "reddening.map is .* it must be a text"),
+        ("emission", "zero_level", ["none"], "emission.zero_level is .* it must be a text"),
+        ("emission.2998", "cmb", True, r"emission\.2998\.cmb is true, but .* 545 and 857 GHz"),
+        ("emission.2998", "dipole", True, r"emission\.2998\.dipole is true"),
+        ("noise", "variance", [353, 354], "unknown band in noise.variance '354'"),
+        (
+            "",
+            "cuts",
+            {"merge": 3},
+            r"\[cuts.merge\] must be a table, with keys such as min_reddening",
+        ),
         ("grid", "thin", 1, "grid.thin is 1; it must be true or false"),
         ("grid", "thin", True, "for which the beam must be known"),
         ("grid", "nside", 100, "power of two; did you mean 128"),
@@ -153,10 +165,15 @@ def test_edges_in_kpc(given):
         ("reddening", "samples", 2.5, "reddening.samples is 2.5; it must be the number"),
         ("reddening", "samples", -1, "reddening.samples is -1"),
         ("reddening", "convert", 0.884, "reddening.convert is 0.884; it must be a text"),
-        ("reddening", "options", [1], r"\[reddening.options\] must be a table"),
+        ("reddening", "options", [1], r"reddening.options is \[1\]; it must be a table"),
         ("reddening", "edges_modulus", [5, 10], "and not both"),
         ("reddening", "seam", {}, "unknown key 'seam'"),
-        ("emission", "zero_level", "odegard", "did you mean 'odegard2019'.*in .emission."),
+        (
+            "emission",
+            "zero_level",
+            "odegard",
+            "unknown emission.zero_level 'odegard'",
+        ),
         ("emission.353", "zero_level", "high", "emission.353.zero_level is 'high'"),
         ("emission.353", "beam", "5", "emission.353.beam is '5'"),
         ("emission.353", "cmb", 0, "emission.353.cmb is 0; it must be true or false"),
@@ -192,7 +209,7 @@ def test_edges_in_kpc(given):
         ("emission.353", "file", None, r"key file is missing in \[emission.353\]"),
         ("emission.353", "units", "K_CMB", "did you mean 'unit'"),
         ("emission.353", "column", 1, "emission.353.column is 1; it must be a text"),
-        ("emission.353", "release", "PR5", "emission.353: unknown release 'PR5'"),
+        ("emission.353", "release", "PR5", "unknown emission.353.release 'PR5'"),
         ("noise", "sigma", 0.5, r"\[noise.sigma\] must be a table"),
         ("noise.sigma", 857, None, r"key 857 is missing in \[noise.sigma\]"),
         ("noise.sigma", 857, 0, "noise.sigma of band 857 is 0; it must be a positive"),
@@ -229,7 +246,7 @@ def test_toml_that_does_not_parse(toml):
 def smoothed(given):
     """The same, smoothed to one beam, with the beam of each map."""
     given = copy.deepcopy(given)
-    given["grid"]["beam"] = 10.0
+    given["grid"] |= {"nside": 1024, "beam": 10.0}
     for entry in given["emission"].values():
         entry["beam"] = 5.0
     given["cmb"]["beam"] = 10.0
@@ -257,6 +274,26 @@ def test_beam_of_the_release(given):
     assert read_configuration(given).emission["353"].beam == 4.94
 
 
+def test_effective_beams_of_planck(given):
+    """Planck 2015 results VIII, Table 6."""
+    given = smoothed(given)
+    for band, beam in {217: 5.02, 353: 4.94, 545: 4.83, 857: 4.64}.items():
+        del given["emission"][band]["beam"]
+        for release in ("PR2", "PR3", "PR4"):
+            given["emission"][band]["release"] = release
+            assert read_configuration(given).emission[str(band)].beam == beam
+
+
+def test_maps_that_share_a_beam_have_one(given):
+    given["emission"][353]["beam"] = 10.0
+    given["cmb"]["beam"] = 10
+    read_configuration(given)
+    given["reddening"]["beam"] = 3.4
+    told = r"reddening 3\.4, emission\.353 10\.0 and cmb 10; give the beam"
+    with pytest.raises(ConfigurationError, match=told):
+        read_configuration(given)
+
+
 def test_what_a_release_still_holds(given):
     given["emission"][353]["release"] = "GNILC"
     given["emission"][2998]["release"] = "IRIS"
@@ -280,8 +317,27 @@ def test_variance_allows_a_sigma_of_zero(given):
     given["noise"]["variance"] = True
     given["noise"]["sigma"][857] = 0
     configuration = read_configuration(given)
-    assert configuration.variance
+    assert all(entry.variance for entry in configuration.emission.values())
     assert configuration.sigma[3] == 0
+
+
+def test_variance_of_some_bands(given):
+    given["noise"]["variance"] = ["217", 857]
+    given["noise"]["sigma"][857] = 0
+    emission = read_configuration(given).emission
+    assert [band for band, entry in emission.items() if entry.variance] == ["217", "857"]
+    given["noise"]["sigma"][353] = 0
+    with pytest.raises(ConfigurationError, match=r"noise\.sigma of band 353 is 0"):
+        read_configuration(given)
+
+
+def test_what_holds_the_dipole_of_the_sun(given):
+    for band in (217, 353, 545):
+        given["emission"][band]["release"] = "PR4"
+    given["emission"][545]["dipole"] = False
+    emission = read_configuration(given).emission
+    assert [entry.dipole for entry in emission.values()] == [True, True, False, False, False]
+    assert not read_configuration(given).cmb.dipole
 
 
 def test_cuts(given):

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from astropy.coordinates import SkyCoord
-from planted import K_CMB, NSIDE, SLICES, Planted, real_configuration, reasons
+from planted import (
+    K_CMB,
+    NSIDE,
+    SLICES,
+    Planted,
+    real_configuration,
+    reasons,
+    write_healpix,
+)
 
 from pymcdust.errors import ConfigurationError, FileFormatError, SkyError
 from pymcdust.physics.bands import BANDS
@@ -160,13 +168,50 @@ def test_killed_run_with_another_configuration_is_not_continued(planted, tmp_pat
 
     with pytest.raises(Killed):
         prepare_sky(planted.configuration(), tmp_path / "sky.zarr", progress=kill)
-    other = planted.configuration(min_coverage=0.5)
+    other = planted.configuration()
+    other["emission"]["353"]["zero_level"] = 0.1
     with pytest.raises(ConfigurationError, match="a sky with another configuration"):
         prepare_sky(other, tmp_path / "sky.zarr")
     planted.dust += 1
     planted.write()
     with pytest.raises(ConfigurationError, match="a sky with another files"):
         prepare_sky(planted.configuration(), tmp_path / "sky.zarr")
+
+
+def test_what_the_maps_do_not_depend_on_may_change(planted, tmp_path):
+    lines = []
+    configuration = planted.configuration(min_coverage=1.0)
+    configuration["cuts"] = {"declination": [80.0, 90.0]}
+    with pytest.raises(SkyError, match="lower min_coverage"):
+        prepare_sky(configuration, tmp_path / "sky.zarr")
+    configuration = planted.configuration()
+    configuration["noise"]["sigma"]["353"] = 2.0
+    sky = prepare_sky(configuration, tmp_path / "sky.zarr", progress=lines.append)
+    assert not any("reading" in line for line in lines)
+    xr.testing.assert_identical(sky.load(), prepare_sky(configuration))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"emission": {"2998": {"column": "NONE"}}}, "unknown column 'NONE'"),
+        ({"noise": {"variance": ["857"]}}, "857.fits: has no column of the variance"),
+        ({"reddening": {"samples": 7}}, "7 posterior samples are asked"),
+        ({"grid": {"nside": 16}}, "217.fits: nside 8 is coarser than the sky's nside 16"),
+    ],
+)
+def test_what_headers_tell_is_said_before_the_work(planted, tmp_path, change, message):
+    configuration, lines = planted.configuration(), []
+    for section, entry in change.items():
+        for key, value in entry.items():
+            if isinstance(value, dict):
+                configuration[section][key] |= value
+            else:
+                configuration[section][key] = value
+    with pytest.raises((ConfigurationError, FileFormatError), match=message):
+        prepare_sky(configuration, tmp_path / "sky.zarr", progress=lines.append)
+    assert not lines
+    assert not list(tmp_path.glob("*.stages"))
 
 
 def test_disk_too_small_is_said_before_the_work(planted, tmp_path, monkeypatch):
@@ -258,6 +303,26 @@ def test_zero_levels_are_subtracted(planted):
     difference = prepare_sky(planted.configuration()).emission - sky.emission
     expected = [0.060, 0.149, 0.371, 0.576, -0.5]
     np.testing.assert_allclose(difference.mean(("superpixel", "pixel")), expected, atol=1e-5)
+
+
+def test_dipole_of_the_sun_is_subtracted(planted):
+    """From maps of PR4, and from a map of the CMB that holds it."""
+    expected = prepare_sky(planted.configuration())
+    direction = healpy.ang2vec(263.986, 48.247, lonlat=True)
+    centres = np.stack(healpy.pix2vec(NSIDE, np.arange(12 * NSIDE**2), nest=True))
+    dipole = 3.3666e-3 * direction @ centres
+    configuration = planted.configuration()
+    for i, band in enumerate(K_CMB):
+        values = planted.dust[:, i] / K_CMB[band] + planted.cmb + dipole
+        write_healpix(planted.folder / f"{band}.fits", values, "K_CMB", nest=False)
+        configuration["emission"][band]["release"] = "PR4"
+    write_healpix(planted.folder / "cmb.fits", planted.cmb + dipole, "K_CMB")
+    configuration["cmb"]["dipole"] = True
+    sky = prepare_sky(configuration)
+    np.testing.assert_allclose(sky.emission, expected.emission, atol=2e-6)
+    configuration["cmb"]["dipole"] = False
+    difference = prepare_sky(configuration).emission - expected.emission
+    assert np.abs(difference.sel(band="217")).max() > 1.5
 
 
 def test_noise_of_the_variance_columns(planted):

@@ -36,7 +36,7 @@ def test_what_was_not_finished_is_not_there(out):
     with pytest.raises(RuntimeError), stages.writing(one=((3,), float), two=((3,), float)) as _:
         raise RuntimeError
     assert not stages.has("one")
-    assert [path.name for path in stages.folder.iterdir()] == ["fingerprint.json"]
+    assert {path.name for path in stages.folder.iterdir()} == {"fingerprint.json", "lock"}
 
 
 def test_removed_and_cleared(out):
@@ -52,6 +52,45 @@ def test_beginning_of_something_else_is_refused(out):
     Stages(out, {"files": "a", "configuration": 1})
     with pytest.raises(ConfigurationError, match="a sky with another configuration; start that"):
         Stages(out, {"files": "a", "configuration": 2})
+
+
+def test_what_nobody_knows_the_beginning_of_is_refused(out):
+    """Such as what a clearing leaves that was cut short."""
+    stages = Stages(out, {"files": "a"})
+    stages.save("one", np.zeros(2))
+    (stages.folder / "fingerprint.json").unlink()
+    with pytest.raises(ConfigurationError, match="does not say what it holds the beginning of"):
+        Stages(out, {"files": "b"})
+
+
+def test_a_clearing_that_is_cut_short_leaves_nothing_to_go_on_with(out, monkeypatch):
+    stages = Stages(out, {"files": "a"})
+    stages.save("one", np.zeros(2))
+    monkeypatch.setattr("pymcdust.sky.stages.shutil.rmtree", lambda path: (path / "lock").unlink())
+    stages.clear()
+    assert not Stages(out, {"files": "b"}).has("one")
+
+
+def test_two_processes_do_not_share_a_folder(out):
+    stages = Stages(out, {"files": "a"})
+    code = f"""
+from pathlib import Path
+from pymcdust.errors import ConfigurationError
+from pymcdust.sky.stages import Stages
+try:
+    Stages(Path({str(out)!r}), {{"files": "a"}})
+except ConfigurationError as error:
+    print(error)
+"""
+
+    def answer():
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "another process makes the same sky" in answer()
+    del stages
+    assert answer() == ""
 
 
 def test_damaged_note_is_refused(out):
@@ -85,9 +124,8 @@ except OSError as error:
 """
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
     assert ended.returncode == errno.EFBIG, ended.stderr.decode()
-    assert [path.name for path in out.with_name("sky.zarr.stages").iterdir()] == [
-        "fingerprint.json"
-    ]
+    left = {path.name for path in out.with_name("sky.zarr.stages").iterdir()}
+    assert left == {"fingerprint.json", "lock"}
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")

@@ -5,9 +5,8 @@ from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.physics.bands import K_CMB_TO_MJY_SR
+from pymcdust.sky.releases import RELEASES, ZERO_LEVELS
 from pymcdust.sky.surveys import (
-    RELEASES,
-    ZERO_LEVELS,
     EmissionSource,
     read_band,
     read_cmb_map,
@@ -43,7 +42,7 @@ def write_map(path, columns=None, unit="MJy/sr", extra=None, **keywords):
     for keyword, value in header.items():
         if value is not None:
             table.header[keyword] = value
-    fits.HDUList([fits.PrimaryHDU(), *(extra or []), table]).writeto(path)
+    fits.HDUList([fits.PrimaryHDU(), *(extra or []), table]).writeto(path, overwrite=True)
     return path
 
 
@@ -333,13 +332,61 @@ def test_files_of_two_bands_interchanged(path):
         read(path, "353", release="PR2")
 
 
-@pytest.mark.parametrize("freq", ["353", "0353", 353, 353.0, "353 GHz", "353GHz", "", "Q band"])
+@pytest.mark.parametrize(
+    "freq", ["353", "0353", 353, 353.0, "353 GHz", "353GHz", 353e9, "", "Q band"]
+)
 def test_spellings_of_the_band(path, freq):
     write_map(path, unit="K_CMB", FREQ=freq)
     assert read(path, "353").unit == "MJy/sr"
     if freq not in ("", "Q band"):
         with pytest.raises(FileFormatError, match="given for the band 217"):
             read(path, "217")
+
+
+def test_names_of_100_micrometres(path):
+    for freq in (3000, "2998"):
+        write_map(path, unit="MJy/sr", FREQ=freq)
+        assert read(path, "2998").unit == "MJy/sr"
+
+
+def test_map_of_a_detector_is_not_that_of_its_band(path):
+    write_map(path, unit="MJy/sr", FREQ="857-5")
+    for band in ("353", "857"):
+        with pytest.raises(FileFormatError, match=f"FREQ is '857-5'.* for the band {band}"):
+            read(path, band)
+
+
+@pytest.mark.parametrize("release", ["PR2", "PR3"])
+@pytest.mark.parametrize(
+    ("band", "unit"), [("353", "K_RJ"), ("353", "MK_CMB"), ("857", "Jy/sr"), ("857", "mJy/sr")]
+)
+def test_a_release_stands_for_no_unit_that_is_stated(path, release, band, unit):
+    write_map(path, unit=unit)
+    with pytest.raises(FileFormatError, match="known units are K_CMB and MJy/sr"):
+        read(path, band, release=release)
+    write_map(path, unit=None)
+    assert read(path, band, release=release).unit == "MJy/sr"
+
+
+def test_a_release_has_bands(path):
+    write_map(path, unit="K_CMB")
+    with pytest.raises(ConfigurationError, match=r"the release IRIS .* has 2998"):
+        read(path, "353", release="IRIS")
+    with pytest.raises(ConfigurationError, match=r"the release PR2 .* has 217, 353, 545 and 857"):
+        read(path, "2998", release="PR2")
+
+
+def test_map_of_a_band_is_no_map_of_the_cmb(path):
+    write_map(path, unit="K_CMB", FREQ=353)
+    with pytest.raises(FileFormatError, match="this is the map of the band 353, not of the CMB"):
+        read_cmb_map(path)
+
+
+def test_unit_of_the_cmb_may_be_given(path):
+    write_map(path, unit=None)
+    with pytest.raises(FileFormatError, match="with the key `unit`"):
+        read_cmb_map(path)
+    assert read_cmb_map(path, unit="uK_CMB").unit == "K_CMB"
 
 
 def test_variance_where_there_is_none(path):

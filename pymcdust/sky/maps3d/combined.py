@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -33,7 +34,7 @@ class CombinedMap(ReddeningMap):
     ----------
     north, south : ReddeningMap
         Both in one unit; see `Converted`.
-    seam_declination : float [deg]
+    declination : float [deg]
         Declination (ICRS) in the middle of the seam.
     width : float [deg]
         Whole width of the seam; 0 for a sharp edge.
@@ -45,7 +46,12 @@ class CombinedMap(ReddeningMap):
     """
 
     def __init__(
-        self, north: ReddeningMap, south: ReddeningMap, seam_declination: float, width: float
+        self,
+        north: ReddeningMap,
+        south: ReddeningMap,
+        declination: float,
+        width: float,
+        scratch: Path | None = None,
     ) -> None:
         if north.unit != south.unit:
             raise ConfigurationError(
@@ -53,17 +59,22 @@ class CombinedMap(ReddeningMap):
                 "bring both to one unit by naming a conversion (`convert`), such as "
                 "'green2019_g_r' for bayestar2019"
             )
-        if not -90 <= seam_declination <= 90 or not 0 <= width <= 180:
+        if not -90 <= declination <= 90 or not 0 <= width <= 180:
             raise ConfigurationError(
-                f"the seam is at declination {seam_declination:g} with a width of {width:g}; these "
+                f"the seam is at declination {declination:g} with a width of {width:g}; these "
                 "are degrees, from -90 to 90 and from 0 to 180"
             )
         self.unit = north.unit
         self.beam = max(north.beam, south.beam)
         self.nside = max(north.nside, south.nside)
         self.n_samples = min(north.n_samples, south.n_samples)
-        self._maps = (north, south)
-        self._seam, self._width = float(seam_declination), float(width)
+        self._maps, self._scratch = (north, south), scratch
+        self._seam, self._width = float(declination), float(width)
+
+    def check_edges(self, edges: np.ndarray) -> None:
+        """Raise if one of the maps ends before the last edge."""
+        for source in self._maps:
+            source.check_edges(edges)
 
     def rows(
         self,
@@ -75,7 +86,10 @@ class CombinedMap(ReddeningMap):
         """Give the pixels of the sky that either map holds; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
         shape = (1 + n_samples, len(edges) - 1, 12 * nside**2)
-        with tempfile.TemporaryFile() as file_north, tempfile.TemporaryFile() as file_south:
+        with (
+            tempfile.TemporaryFile(dir=self._scratch) as file_north,
+            tempfile.TemporaryFile(dir=self._scratch) as file_south,
+        ):
             reddening, known = [], []
             for source, file in zip(self._maps, (file_north, file_south), strict=True):
                 reddening.append(_on_disk(file, shape))

@@ -31,6 +31,10 @@ class Converted(ReddeningMap):
         self._source = source
         self.beam, self.nside, self.n_samples = source.beam, source.nside, source.n_samples
 
+    def check_edges(self, edges: np.ndarray) -> None:
+        """Raise if the map ends before the last edge."""
+        self._source.check_edges(edges)
+
     def rows(
         self,
         edges: np.ndarray,

@@ -87,6 +87,10 @@ class Edenhofer(FileMap):
             raise self.cut_short(error) from error
         self._check(tables)
 
+    def check_edges(self, edges: np.ndarray) -> None:
+        """Raise if the last edge lies beyond the map."""
+        _RadialInterpolation(1e3 * np.asarray(edges)[1:], self._radii)
+
     def rows(
         self,
         edges: np.ndarray,
@@ -103,18 +107,20 @@ class Edenhofer(FileMap):
         step = 12 * fine**2
         while step % 2 == 0 and step * bytes_each > BLOCK_BYTES:
             step //= 2
-        with self.path.open("rb") as stream:
-            pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        for start in range(0, 12 * fine**2, step):
-            pixel = np.arange(start, start + step)
-            samples = self._at_pixels(pages, at, fine, pixel)
-            yield Rows(
-                nside=fine,
-                index=pixel,
-                cumulative=np.median(samples, axis=1),
-                flags=np.zeros(len(pixel), dtype=np.uint16),
-                samples=samples[:, :n_samples] if n_samples else None,
-            )
+        with (
+            self.path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as pages,
+        ):
+            for start in range(0, 12 * fine**2, step):
+                pixel = np.arange(start, start + step)
+                samples = self._at_pixels(pages, at, fine, pixel)
+                yield Rows(
+                    nside=fine,
+                    index=pixel,
+                    cumulative=np.median(samples, axis=1),
+                    flags=np.zeros(len(pixel), dtype=np.uint16),
+                    samples=samples[:, :n_samples] if n_samples else None,
+                )
 
     def _at_pixels(
         self, pages: mmap.mmap, at: "_RadialInterpolation", nside: int, pixel: np.ndarray

@@ -102,6 +102,9 @@ class ReddeningMap(ABC):
             If the file turns out to be damaged.
         """
 
+    def check_edges(self, edges: np.ndarray) -> None:  # noqa: B027, most maps have no end
+        """Raise a ConfigurationError if the map ends before the last edge [kpc] everywhere."""
+
     def check_samples(self, n_samples: int) -> None:
         """Raise if the map has fewer posterior samples than are asked for."""
         if n_samples < 0 or n_samples > self.n_samples:

@@ -66,6 +66,16 @@ class Leike(FileMap):
         #: Distance from the Sun to the faces of the box [pc].
         self._half = np.array(shape) // 2
 
+    def check_edges(self, edges: np.ndarray) -> None:
+        """Raise if the last edge lies beyond the corners of the box."""
+        corner = float(np.linalg.norm(self._half)) / 1e3
+        if edges[-1] > corner:
+            raise ConfigurationError(
+                f"the last edge is {edges[-1]:g} kpc, and the map of Leike et al. (2020) ends at "
+                f"{self._half.min() / 1e3:g} kpc, at {corner:.3g} kpc in its corners; end before "
+                "it, in every direction"
+            )
+
     def rows(
         self,
         edges: np.ndarray,
@@ -75,14 +85,8 @@ class Leike(FileMap):
     ) -> Iterator[Rows]:
         """Give the integral along the map's own directions; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
+        self.check_edges(edges)
         bounds = 1e3 * np.asarray(edges)
-        corner = float(np.linalg.norm(self._half))
-        if bounds[-1] > corner:
-            raise ConfigurationError(
-                f"the last edge is {edges[-1]:g} kpc, and the map of Leike et al. (2020) ends at "
-                f"{self._half.min() / 1e3:g} kpc, at {corner / 1e3:.3g} kpc in its corners; end "
-                "before it"
-            )
         pixels = np.arange(12 * self.nside**2)
         directions = np.stack(healpy.pix2vec(self.nside, pixels, nest=True))
         try:

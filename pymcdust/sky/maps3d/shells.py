@@ -133,6 +133,16 @@ class Shells(ReddeningMap):
         self._check()
         self.n_samples = values.shape[1] if len(values.shape) == 3 else 0
 
+    def check_edges(self, edges: np.ndarray) -> None:
+        """Raise if the last edge lies beyond the last shell."""
+        end = self._distances[-1]
+        # That is the same distance where one was in pc.
+        if edges[-1] > end * (1 + 1e-9):
+            raise ConfigurationError(
+                f"the last edge is {edges[-1]:g} kpc, and the shells end at {end:g} kpc; end "
+                "before it, in every direction"
+            )
+
     def rows(
         self,
         edges: np.ndarray,
@@ -142,6 +152,7 @@ class Shells(ReddeningMap):
     ) -> Iterator[Rows]:
         """Give the pixels of the map; see `ReddeningMap.rows`."""
         self.check_samples(n_samples)
+        self.check_edges(edges)
         needed, weights = self._weights(np.asarray(edges, dtype=float)[1:])
         stop = int(needed[-1]) + 1
         row_bytes = 4 * int(np.prod(self._values.shape[1:-1])) * (stop + 6 * weights.shape[1])
@@ -174,11 +185,6 @@ class Shells(ReddeningMap):
 
     def _weights(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the shells that the edges need, and the weight of each in each edge."""
-        if edges[-1] > self._distances[-1]:
-            raise ConfigurationError(
-                f"the last edge is {edges[-1]:g} kpc, and the shells end at "
-                f"{self._distances[-1]:g} kpc; end before it"
-            )
         nodes = np.concatenate([[0.0], self._distances])
         weights = np.stack([np.interp(edges, nodes, hat) for hat in np.eye(len(nodes))[1:]])
         if self._quantity != "cumulative":

@@ -119,7 +119,7 @@ def test_reliability_is_that_of_the_maps_with_a_share():
 
 def test_samples_go_with_their_likes():
     combined = CombinedMap(
-        shells(1.0, n_samples=5), shells(2.0, n_samples=3), seam_declination=0, width=30
+        shells(1.0, n_samples=5), shells(2.0, n_samples=3), declination=0, width=30
     )
     assert combined.n_samples == 3
     reddening, _, _, samples = on_sky(combined, n_samples=2)
@@ -139,6 +139,16 @@ def test_maps_of_different_resolution_meet_on_the_sky():
     reddening, area, _, _ = on_sky(combined)
     np.testing.assert_allclose(reddening[0], 2.0 - share_of_north(-29.0, 10.0), rtol=1e-5)
     assert (area == 1).all()
+
+
+def test_what_is_too_large_for_memory_goes_where_it_is_told(tmp_path):
+    combined = CombinedMap(shells(1.0), shells(2.0), -29.0, 10.0, scratch=tmp_path / "missing")
+    with pytest.raises(FileNotFoundError):
+        on_sky(combined)
+    expected, *_ = on_sky(CombinedMap(shells(1.0), shells(2.0), -29.0, 10.0))
+    (tmp_path / "missing").mkdir()
+    np.testing.assert_array_equal(on_sky(combined)[0], expected)
+    assert not list((tmp_path / "missing").iterdir())
 
 
 def test_parts_of_the_sky_do_not_matter(monkeypatch):
