@@ -198,6 +198,10 @@ def test_info_tells_a_sky_from_a_fit(run, skies):
         (["simulate", "--out", "{}/x.zarr", "--nside", "100"], "power of"),
         (["simulate", "--out", "{}/x.zarr", "--radius", "-1", "--center", "0", "0"], "radius"),
         (["simulate", "--out", "{}/sky.zarr", "--nside", "16"], "exists already"),
+        (
+            ["simulate", "--out", "{}/x.zarr", "--reddening", "{}/sky.zarr", "--nside", "16"],
+            "together with nside",
+        ),
         (["export", "{}/sky.zarr", "{}/sky.zarr", "--out", "{}/maps"], "temperature"),
         (["plot", "{}/fit.zarr", "{}/fit.zarr", "--out", "{}/figures"], "reddening"),
         (["info", "{}/nowhere.zarr"], "no such file"),

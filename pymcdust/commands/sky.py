@@ -28,8 +28,10 @@ from pymcdust.terminal import console, made, say, working
 def simulate(
     out: Annotated[Path, typer.Option(help="where the sky goes (Zarr)")],
     model: ModelName = "temperature_per_voxel",
-    nside: Annotated[int, typer.Option(help="Nside of the pixels")] = 256,
-    superpixel_nside: Annotated[int, typer.Option(help="Nside of the superpixels")] = 8,
+    nside: Annotated[int | None, typer.Option(help="Nside of the pixels, by default 256")] = None,
+    superpixel_nside: Annotated[
+        int | None, typer.Option(help="Nside of the superpixels, by default 8")
+    ] = None,
     center: Annotated[
         tuple[float, float] | None, typer.Option(help="centre of a patch: l and b [deg]")
     ] = None,
@@ -49,13 +51,18 @@ def simulate(
     from pymcdust.sky.store import check_free
 
     check_free(out, overwrite)
-    geometry = {"nside": nside, "superpixel_nside": superpixel_nside}
-    given = {"center": center, "radius": radius, "distance_edge": edge}
-    geometry |= {name: value for name, value in given.items() if value is not None}
-    if reddening is not None:
-        geometry = {"reddening": open_sky(reddening)}
     with working("simulating"):
-        sky = simulate_sky(model, **geometry, noise=noise, seed=seed)
+        sky = simulate_sky(
+            model,
+            reddening=None if reddening is None else open_sky(reddening),
+            nside=nside,
+            superpixel_nside=superpixel_nside,
+            center=center,
+            radius=radius,
+            distance_edge=edge,
+            noise=noise,
+            seed=seed,
+        )
         save_sky(sky, out, overwrite=overwrite)
     made("The sky", out, f"pymcdust fit {out} --out fit.zarr")
 
@@ -68,9 +75,14 @@ def prepare(
     """Make a sky from maps, and a report on its quality. A run that was stopped goes on."""
     from pymcdust import prepare_sky, report
 
+    page = out.with_name(f"{out.name}.html")
+    if page.exists() and not overwrite:
+        raise ConfigurationError(
+            f"{page}, where the report goes, exists already; choose another name or --overwrite"
+        )
     sky = prepare_sky(config, out, overwrite=overwrite, progress=say)
     say("writing the report")
-    page = report(sky, out.with_suffix(".html"), overwrite=True)
+    report(sky, page, overwrite=overwrite)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
     say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "

@@ -16,6 +16,10 @@ SLICE_DISTANCE_MODULUS = 4.0 + 0.125 * np.arange(120)
 LEAST_AREA = 0.5
 
 
+#: Distance beyond which there is no map [kpc]: Bayestar's last slice is at 60 kpc.
+FARTHEST = 100.0
+
+
 class Mask(IntFlag):
     """Why a pixel has no weight; several reasons may hold at once (Zelko et al. 2022, Sec. 3.3)."""
 
@@ -104,10 +108,10 @@ def edges_from_kpc(edges: Sequence[float]) -> np.ndarray:
     >>> edges_from_kpc([0, 0.3, 1])
     array([0. , 0.3, 1. ])
     """
-    try:
-        array = np.asarray(edges, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"edges_kpc is {edges!r}; it must be a list of numbers") from error
+    array = np.asarray(edges)
+    if array.dtype.kind not in "iuf":
+        raise ConfigurationError(f"edges_kpc is {edges!r}; it must be a list of numbers")
+    array = array.astype(float)
     if array.ndim != 1 or array.size < 2 or not np.isfinite(array).all():
         raise ConfigurationError(
             f"edges_kpc is {edges!r}; it must hold two or more finite distances, such as "
@@ -120,9 +124,10 @@ def edges_from_kpc(edges: Sequence[float]) -> np.ndarray:
         )
     if not (np.diff(array) > 0).all():
         raise ConfigurationError(f"edges_kpc {array.tolist()} must increase")
-    if array[-1] > 1000:
+    if array[-1] > FARTHEST:
         raise ConfigurationError(
-            f"edges_kpc ends at {array[-1]:g} kpc, outside the Galaxy: are these distances in pc?"
+            f"edges_kpc ends at {array[-1]:g} kpc, and no map reaches beyond {FARTHEST:g} kpc: are "
+            "these distances in pc?"
         )
     return array
 

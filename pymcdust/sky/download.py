@@ -15,6 +15,7 @@ from pymcdust.sky import archives
 from pymcdust.sky.archives import DataFile, DataverseFile, expand
 from pymcdust.sky.transfer import (
     announced_size,
+    check_signature,
     digest,
     fetch,
     get_json,
@@ -240,6 +241,7 @@ def _check_present(transfer: Transfer) -> None:
             f"{transfer.path} has {now.st_size} bytes, not {transfer.size}; remove it, and it is "
             "downloaded again"
         )
+    check_signature(transfer.path)
     found = digest(transfer.path, known.partition(":")[0] if known else "sha256")
     if known and found != known:
         raise DownloadError(

@@ -104,6 +104,7 @@ def _prepare(
         out,
         superpixels_per_chunk=superpixels_per_chunk(settings, plan),
         overwrite=overwrite,
+        draft=stages.folder / "sky.partial",
     )
     stages.clear()
     return open_sky(out)

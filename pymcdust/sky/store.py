@@ -60,6 +60,7 @@ def write_blocks(
     *,
     superpixels_per_chunk: int,
     overwrite: bool = False,
+    draft: Path | None = None,
 ) -> None:
     """Write blocks of superpixels as one store, holding one of them at a time.
 
@@ -74,13 +75,16 @@ def write_blocks(
         Length of the chunks along ``superpixel``; other dimensions are not cut.
     overwrite : bool
         Replace a Zarr store that is already there.
+    draft : path, optional
+        Where it is written until it is whole, on the same disk; by default beside `path`, under a
+        hidden name. What is there is deleted.
 
     Raises
     ------
     ConfigurationError
         If `path` exists and may not be replaced.
     """
-    with _appearing_whole(Path(path), overwrite) as partial:
+    with _appearing_whole(Path(path), overwrite, draft) as partial:
         for number, block in enumerate(blocks):
             for group, dataset in _groups(block).items():
                 if number == 0:
@@ -211,11 +215,13 @@ def check_free(path: str | Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _appearing_whole(path: Path, overwrite: bool) -> Iterator[Path]:
+def _appearing_whole(path: Path, overwrite: bool, draft: Path | None = None) -> Iterator[Path]:
     """Give a place beside `path` to write to, which takes its name when all is written."""
     check_free(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = draft or path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    # What a run that was killed has left of a draft with a name of its own.
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
         _move_into_place(partial, path)
@@ -280,7 +286,7 @@ def _move_into_place(partial: Path, path: Path) -> None:
     if not path.exists():
         os.rename(partial, path)
         return
-    replaced = partial.with_suffix(".replaced")
+    replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.replaced")
     os.rename(path, replaced)
     try:
         os.rename(partial, path)

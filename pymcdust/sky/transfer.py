@@ -274,6 +274,24 @@ def _write(part: FileIO, block: bytes) -> None:
         raise DownloadError(f"cannot be written: {error.strerror}") from error
 
 
+def check_signature(path: Path) -> None:
+    """Refuse a file that does not begin as one of its kind does.
+
+    Raises
+    ------
+    DownloadError
+        Saying how it begins.
+    """
+    signature = SIGNATURES.get(path.suffix, b"")
+    with path.open("rb") as file:
+        start = file.read(20)
+    if start[: len(signature)] != signature:
+        raise DownloadError(
+            f"{path} is no {path.suffix} file: it begins with {start!r}; remove it, and it is "
+            "downloaded again"
+        )
+
+
 def _check_start(start: bytes, path: Path, part: FileIO) -> None:
     """Refuse what does not begin as a file of its kind does."""
     signature = SIGNATURES.get(path.suffix, b"")

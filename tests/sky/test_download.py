@@ -483,3 +483,14 @@ def test_an_unknown_name_touches_nothing(archive, tmp_path):
     with pytest.raises(ConfigurationError, match="unknown product"):
         pymcdust.download(["bayestar2019", "nonsense"], tmp_path)
     assert there(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>sign in</html>"])
+def test_a_file_that_is_there_must_begin_as_its_kind_does(archive, offer, tmp_path, content):
+    """Also where neither size nor checksum are known."""
+    offer()
+    (tmp_path / "map.fits").write_bytes(content)
+    for offline in (False, True):
+        with pytest.raises(DownloadError, match=r"is no \.fits file.*remove it"):
+            pymcdust.download("map", tmp_path, offline=offline, confirm=True)
+    assert not archive.asked

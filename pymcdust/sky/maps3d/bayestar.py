@@ -6,16 +6,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pymcdust.errors import ConfigurationError, unknown
-from pymcdust.sky.maps3d.interface import FileMap, Rows, check_on_grid, reach_of
+from pymcdust.errors import ConfigurationError, listing, unknown
+from pymcdust.sky.maps3d.interface import FileMap, Rows, check_chunks, check_on_grid, reach_of
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 
 #: Beam of the map [arcmin]: a pixel of nside 1024, for which it is taken although some of its
 #: pixels are of nside 512 and 256 (Zelko et al. 2022, Sec. 3.2).
 BEAM = 3.44
 
-#: The editions, which are in units of their own.
-VERSIONS = ("bayestar2019", "bayestar2017", "bayestar2015")
+#: The editions, which are in units of their own, and the number of their distances.
+VERSIONS = {"bayestar2019": 120, "bayestar2017": 31, "bayestar2015": 31}
 
 _PIXEL_FIELDS = ("nside", "healpix_index", "converged", "DM_reliable_min", "DM_reliable_max")
 
@@ -37,7 +37,7 @@ class Bayestar(FileMap):
     path : path
         The HDF5 file.
     version : str
-        One of `VERSIONS`; the file does not tell.
+        A key of `VERSIONS`; the file does not tell.
 
     Raises
     ------
@@ -124,6 +124,11 @@ class Bayestar(FileMap):
         self._slices = np.asarray(info.attrs["DM_bin_edges"], dtype=float)
         if self._slices.ndim != 1 or not (np.diff(self._slices) > 0).all():
             raise self.fault(f"DM_bin_edges are {self._slices.tolist()}; they must increase")
+        if len(self._slices) != VERSIONS[self.unit]:
+            raise self.fault(
+                f"has {len(self._slices)} distances, and {self.unit} has {VERSIONS[self.unit]}; "
+                f"is it another edition? There are {listing(VERSIONS)}"
+            )
         if samples.ndim != 3 or samples.shape[::2] != (len(info), len(self._slices)):
             raise self.fault(
                 f"/samples has the shape {samples.shape}; it must be (pixel, sample, slice) with "
@@ -131,6 +136,7 @@ class Bayestar(FileMap):
             )
         if samples.size == 0:
             raise self.fault(f"is empty: /samples has the shape {samples.shape}")
+        check_chunks(self.path, samples)
         nside = info["nside"].astype(np.int64)
         check_on_grid(self.path, nside, info["healpix_index"].astype(np.int64))
         self.nside = int(nside.max())

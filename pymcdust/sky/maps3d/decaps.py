@@ -7,7 +7,7 @@ import h5py
 import healpy
 import numpy as np
 
-from pymcdust.sky.maps3d.interface import FileMap, Rows, reach_of
+from pymcdust.sky.maps3d.interface import FileMap, Rows, check_chunks, reach_of
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 from pymcdust.sky.validation import is_nside
 
@@ -123,4 +123,5 @@ class Decaps(FileMap):
                     f"/{name} has the shape {shape}; it must be (pixel, sample, slice) with "
                     f"{n_pixels} pixels and {len(self._slices)} slices"
                 )
+            check_chunks(self.path, file[name])
         self.n_samples = file["samples"].shape[1] if "samples" in file else 0

@@ -1,11 +1,13 @@
 """What every 3D reddening map gives: cumulative reddening at distances, pixel by pixel."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import h5py
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, FileFormatError
@@ -164,6 +166,33 @@ class FileMap(ReddeningMap):
     def cut_short(self, error: Exception) -> FileFormatError:
         """Make the exception for a file that the library below cannot read."""
         return self.fault(f"cut short, or not {self.layout} ({error}); download it again")
+
+
+def check_chunks(path: Path, values: h5py.Dataset) -> None:
+    """Check that all of an HDF5 dataset has been written: what has not is read as zero dust.
+
+    Parameters
+    ----------
+    path : path
+        The file, for the message.
+    values : Dataset
+        The dataset.
+
+    Raises
+    ------
+    FileFormatError
+        If chunks are missing.
+    """
+    if not values.chunks:
+        return
+    lengths = zip(values.shape, values.chunks, strict=True)
+    total = math.prod(-(-size // chunk) for size, chunk in lengths)
+    missing = total - values.id.get_num_chunks()
+    if missing:
+        raise FileFormatError(
+            f"{path}: cut short, {missing} of {total} chunks of {values.name} were never written; "
+            "download it again"
+        )
 
 
 def check_on_grid(path: Path, nside: np.ndarray, index: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import zarr
 from astropy.io import fits
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing, unknown
+from pymcdust.sky.maps3d.interface import check_chunks
 from pymcdust.sky.maps3d.shells import Shells
 
 _ARRAYS = ("distance", "pixel", "flags")
@@ -148,8 +149,9 @@ def _check_chunks(path: Path, values: zarr.Array) -> None:
 def _read_hdf5(path: Path) -> dict[str, Any]:
     # It stays open as long as the array does.
     file = h5py.File(path)
-    if "reddening" not in file:
+    if not isinstance(file.get("reddening"), h5py.Dataset):
         return {}
+    check_chunks(path, file["reddening"])
     attributes = {**file["reddening"].attrs, **file.attrs}
     return {
         **{name: _plain(value) for name, value in attributes.items()},

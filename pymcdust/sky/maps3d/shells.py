@@ -120,16 +120,16 @@ class Shells(ReddeningMap):
             ("ordering", ordering, ("nested", "ring")),
             ("frame", frame, ("galactic",)),
         ):
-            if given not in allowed:
+            if not isinstance(given, str) or given not in allowed:
                 raise ConfigurationError(unknown(kind, given, allowed))
         if not is_nside(nside):
             raise ConfigurationError(f"nside is {nside!r}; it must be a power of two")
         self.unit, self.nside = unit, int(nside)
-        self.beam = healpy.nside2resol(self.nside, arcmin=True) if beam is None else float(beam)
+        self.beam = healpy.nside2resol(self.nside, arcmin=True) if beam is None else _beam(beam)
         self._values, self._quantity, self._nested = values, quantity, ordering == "nested"
-        self._distances = DISTANCE_UNITS[distance_unit](np.asarray(distance, dtype=float))
-        self._pixel = None if pixel is None else np.asarray(pixel).astype(np.int64)
-        self._flags = None if flags is None else np.asarray(flags).astype(np.uint16)
+        self._distances = DISTANCE_UNITS[distance_unit](_distance(distance))
+        self._pixel = None if pixel is None else _whole("pixel", pixel).astype(np.int64)
+        self._flags = None if flags is None else _whole("flags", flags).astype(np.uint16)
         self._check()
         self.n_samples = values.shape[1] if len(values.shape) == 3 else 0
 
@@ -197,6 +197,10 @@ class Shells(ReddeningMap):
 
     def _check(self) -> None:
         shape = self._values.shape
+        if np.dtype(self._values.dtype).kind not in "iuf":
+            raise FileFormatError(
+                f"the shells are of type {self._values.dtype}; they must be real numbers"
+            )
         if len(shape) not in (2, 3) or shape[-1] != len(self._distances) or 0 in shape:
             raise FileFormatError(
                 f"the shells have the shape {shape}; it must be (pixel, distance) or (pixel, "
@@ -221,3 +225,28 @@ class Shells(ReddeningMap):
         if self._pixel is not None:
             nside = np.full(shape[0], self.nside)
             check_on_grid("shells", nside, self._pixel)
+
+
+def _beam(beam: float) -> float:
+    beam = float(beam)
+    if not 0 <= beam < np.inf:
+        raise ConfigurationError(f"beam is {beam!r}; it must be the FWHM [arcmin], 0 or more")
+    return beam
+
+
+def _distance(distance: np.ndarray) -> np.ndarray:
+    array = np.asarray(distance)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise FileFormatError(
+            f"the distances of the shells are {distance!r}; they must be a list of numbers, the "
+            "far side of each"
+        )
+    return array.astype(float)
+
+
+def _whole(name: str, array: np.ndarray) -> np.ndarray:
+    """Refuse what is no list of whole numbers from 0 on, which a cast would hide."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf" or not (array >= 0).all() or (array % 1 != 0).any():
+        raise FileFormatError(f"{name} must hold whole numbers, 0 or more")
+    return array

@@ -7,7 +7,7 @@ import pytest
 
 from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.sky.cuts import Mask, edges_from_slices
-from pymcdust.sky.maps3d.bayestar import Bayestar
+from pymcdust.sky.maps3d.bayestar import VERSIONS, Bayestar
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.slices import SliceInterpolation
 from pymcdust.sky.reddening import open_reddening
@@ -199,10 +199,10 @@ def test_pixel_with_less_than_half_of_its_area_has_no_value(bayestar):
 
 def test_median_comes_before_the_difference(tmp_path):
     samples = np.array([[0.1, 0.2, 0.9], [0.3, 0.35, 0.4], [0.2, 0.6, 0.7]], dtype=np.float32)
-    path = write_bayestar(tmp_path / "map.h5", SLICES["bayestar2017"][:3], n_samples=3)
-    edit(path, lambda file: file["samples"].__setitem__(slice(None), samples))
+    path = write_bayestar(tmp_path / "map.h5", SLICES["bayestar2017"], n_samples=3)
+    edit(path, lambda file: file["samples"].__setitem__((..., slice(3)), samples))
     edges = np.r_[0, 10 ** (SLICES["bayestar2017"][:3] / 5 - 2)]
-    reddening, *_ = on_sky(path, 1, edges)
+    reddening, *_ = on_sky(path, 1, edges, version="bayestar2017")
     np.testing.assert_allclose(reddening[0], [0.2, 0.15, 0.35], rtol=1e-5)
     assert not np.allclose(np.median(np.diff(samples, axis=1), axis=0), [0.15, 0.35])
 
@@ -211,7 +211,7 @@ def test_small_increments_on_a_large_column_survive(tmp_path):
     path = write_bayestar(tmp_path / "map.h5", SLICES["bayestar2017"], n_samples=1)
     column = (3 + 1e-4 * np.arange(31)).astype(np.float32)
     edit(path, lambda file: file["samples"].__setitem__(slice(None), column))
-    reddening, *_ = on_sky(path, 1, edges_from_slices((32, 60, 4)))
+    reddening, *_ = on_sky(path, 1, edges_from_slices((32, 60, 4)), version="bayestar2017")
     np.testing.assert_allclose(reddening[0, 1:], 1e-4, rtol=0.01)
 
 
@@ -258,6 +258,7 @@ def test_memory_does_not_grow_with_slices_or_pixels(tmp_path, monkeypatch, peak_
     monkeypatch.setattr("pymcdust.sky.maps3d.slices.BLOCK_BYTES", 2**18)
     peaks = []
     for n_slices, nside in ((30, 8), many):
+        monkeypatch.setitem(VERSIONS, "bayestar2019", n_slices)
         slices = np.linspace(4, 19, n_slices)
         pixels = [(nside, pixel) for pixel in range(12 * nside**2)]
         path = write_pixels(
@@ -288,7 +289,31 @@ def test_size_of_the_blocks_does_not_matter(bayestar, monkeypatch):
     np.testing.assert_allclose(blocks, whole, rtol=1e-6, atol=1e-7)
 
 
-def test_attributes(bayestar):
+def test_edition_is_told_by_the_distances(tmp_path, bayestar):
+    with pytest.raises(FileFormatError, match="has 120 distances, and bayestar2015 has 31; is it"):
+        Bayestar(bayestar, "bayestar2015")
+    older = write_bayestar(tmp_path / "older.h5", SLICES["bayestar2017"])
+    with pytest.raises(FileFormatError, match="has 31 distances, and bayestar2019 has 120"):
+        Bayestar(older)
+
+
+def test_chunks_that_were_never_written(tmp_path):
+    """They are read as zero dust."""
+    path = write_bayestar(tmp_path / "map.h5", chunks=(16, 5, 30))
+
+    def lose(file):
+        values = file["samples"][...]
+        del file["samples"]
+        lost = file.create_dataset("samples", values.shape, "f4", chunks=(16, 5, 30))
+        lost[:-16] = values[:-16]
+
+    edit(path, lose)
+    with pytest.raises(FileFormatError, match=r"4 of \d+ chunks of /samples were never written"):
+        Bayestar(path)
+
+
+def test_attributes(tmp_path):
+    bayestar = write_bayestar(tmp_path / "map.h5", SLICES["bayestar2017"])
     source = open_reddening("bayestar2017", bayestar)
     assert (source.unit, source.beam, source.nside, source.n_samples) == (
         "bayestar2017",

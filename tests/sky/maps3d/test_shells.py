@@ -214,7 +214,7 @@ def test_unknown_declarations(reddening, name, value, match):
         ({"flags": np.zeros(3)}, "flags has the shape"),
         ({"pixel": np.r_[np.arange(N - 1), 5]}, "are the same part of the sky"),
         ({"pixel": np.r_[np.arange(N - 1), N]}, "not on the HEALPix grid"),
-        ({"pixel": np.r_[np.arange(N - 1), -1]}, "not on the HEALPix grid"),
+        ({"pixel": np.r_[np.arange(N - 1), -1]}, "pixel must hold whole numbers"),
     ],
 )
 def test_parts_that_do_not_go_together(reddening, change, match):
@@ -253,3 +253,37 @@ def test_another_kind_of_file(tmp_path):
     np.savez(tmp_path / "shells.npz", distance=DISTANCE)
     with pytest.raises(FileFormatError, match="no array 'reddening'"):
         open_reddening("shells", tmp_path / "shells.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"beam": -3.0}, "beam is -3.0; it must be the FWHM"),
+        ({"beam": np.nan}, "beam is nan"),
+        ({"pixel": np.arange(N) + 0.5}, "pixel must hold whole numbers"),
+        ({"flags": np.full(N, np.nan)}, "flags must hold whole numbers"),
+        ({"flags": np.full(N, -1)}, "flags must hold whole numbers"),
+        ({"unit": ["sfd"]}, "unknown reddening unit"),
+    ],
+)
+def test_values_that_a_cast_would_hide(reddening, change, match):
+    with pytest.raises((ConfigurationError, FileFormatError), match=match):
+        Shells(reddening, DISTANCE, **{**DECLARED, **change})
+
+
+def test_distances_and_values_must_be_numbers(reddening):
+    for distance in (0.3, "near"):
+        with pytest.raises(FileFormatError, match="must be a list of numbers"):
+            Shells(reddening, distance, **DECLARED)
+    with pytest.raises(FileFormatError, match="they must be real numbers"):
+        Shells(reddening.astype(complex), DISTANCE, **DECLARED)
+
+
+def test_last_edge_may_be_the_end_of_the_last_shell(reddening):
+    """In pc and back again the same distance is another number."""
+    for last in np.random.default_rng(0).uniform(0.2, 3.0, 100):
+        distance = np.linspace(last / 4, last, reddening.shape[-1]) * 1e3
+        shells = Shells(reddening, distance, **{**DECLARED, "distance_unit": "pc"})
+        shells.check_edges(np.array([0.0, last]))
+        with pytest.raises(ConfigurationError, match="end before it"):
+            shells.check_edges(np.array([0.0, 1.001 * last]))
