@@ -1,5 +1,6 @@
 """The command line, as a user meets it: what it makes, what it says, how it fails."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import healpy as hp
 import numpy as np
 import pytest
+from planted import Planted
 from typer.testing import CliRunner
 
 import pymcdust
@@ -169,6 +171,36 @@ def test_compare_and_sensitivity(run, skies, tmp_path):
         status, _, err = run(*words, "--vary", wrong)
         assert status == 2
         assert "NAME.NUMBER=VALUE" in err
+
+
+def as_toml(section, name=""):
+    """Write a configuration as TOML."""
+    tables = {key: value for key, value in section.items() if isinstance(value, dict)}
+    lines = [f"[{name}]"] if name else []
+    for key, value in section.items():
+        if key not in tables:
+            lines.append(f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
+    for key, table in tables.items():
+        lines.append(as_toml(table, f"{name}.{key}" if name else key))
+    return "\n".join(lines)
+
+
+def test_prepare_and_its_report(run, tmp_path):
+    planted = Planted(tmp_path)
+    toml, out, page = (tmp_path / name for name in ("sky.toml", "sky.zarr", "sky.zarr.html"))
+    toml.write_text(as_toml(planted.configuration()))
+    page.write_text("mine")
+    status, told, err = run("prepare", toml, "--out", out)
+    assert status == 2
+    assert f"{page}, where the report goes, exists already" in err
+    assert page.read_text() == "mine"
+    assert not out.exists()
+    status, told, _ = run("prepare", toml, "--out", out, "--overwrite")
+    assert status == 0
+    assert "44 superpixels; left out: 0 too poorly covered, 4 outside the maps" in told
+    # The emission was drawn at random: it does not follow the reddening.
+    assert "the report warns: " in told
+    assert "<!doctype html>" in page.read_text().lower()
 
 
 def test_settings_are_read_as_what_they_look_like():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -74,6 +75,7 @@ def prepare(
 ) -> None:
     """Make a sky from maps, and a report on its quality. A run that was stopped goes on."""
     from pymcdust import prepare_sky, report
+    from pymcdust.judge.report_preparation_alarms import alarm_titles
 
     page = out.with_name(f"{out.name}.html")
     if page.exists() and not overwrite:
@@ -83,6 +85,9 @@ def prepare(
     sky = prepare_sky(config, out, overwrite=overwrite, progress=say)
     say("writing the report")
     report(sky, page, overwrite=overwrite)
+    for bad, title in alarm_titles(sky):
+        if bad:
+            console.print(f"[bold red]the report warns:[/] {escape(title)}", soft_wrap=True)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
     say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "

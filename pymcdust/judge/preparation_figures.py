@@ -160,7 +160,7 @@ def plot_voxel(summary: xr.Dataset, voxel: int, title: str, label: str) -> Figur
     summary : Dataset
         What `summarise_sky` returned.
     voxel : int
-        Which one.
+        Which one, from 0.
     title, label : str
         Of the figure, and of its scale.
 
@@ -203,8 +203,6 @@ def plot_line(
     -------
     Figure
     """
-    known = np.isfinite(emission)
-    column, emission = column[known], emission[known]
     figure = new_figure(*SIZE)
     axes: Axes = figure.add_subplot()
     x_low, x_high = _limits(column)

@@ -2,15 +2,20 @@
 
 import base64
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from typing import Any
 
 from matplotlib.figure import Figure
 
 #: Resolution of pictures made of points; those made of lines have none.
 DOTS_PER_INCH = 190
+
+#: Values of an attribute that are longer are cut [characters].
+LONGEST_ATTRIBUTE = 1500
 
 _CSS_PIXELS_PER_INCH = 96
 
@@ -177,3 +182,71 @@ def picture(
 def gallery(pictures: Iterable[str]) -> str:
     """Return pictures side by side where there is room, else below each other."""
     return f'<div class="figures">{"".join(pictures)}</div>'
+
+
+def attribute_rows(attrs: Mapping[str, Any]) -> list[list[str]]:
+    """Return attributes as rows of a table: names, and values of which JSON is unfolded.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Attributes of a result.
+
+    Returns
+    -------
+    list of [name, value]
+        As plain text; values longer than `LONGEST_ATTRIBUTE` are cut.
+
+    Examples
+    --------
+    >>> attribute_rows({"superpixel_nside": 4, "versions": '{"numpy": "2.0", "zarr": "3.1"}'})
+    [['superpixel nside', '4'], ['versions', 'numpy = 2.0, zarr = 3.1']]
+    """
+    rows = []
+    for name, value in attrs.items():
+        told = from_json(value)
+        if isinstance(told, Mapping):
+            text = _cut(", ".join(f"{key} = {one}" for key, one in unfold(told)))
+        else:
+            text = _cut(str(value))
+        rows.append([str(name).replace("_", " "), text])
+    return rows
+
+
+def from_json(value: Any) -> Any:
+    """Return what JSON says; what is no JSON as it is.
+
+    Examples
+    --------
+    >>> from_json('{"a": 1}'), from_json("{not JSON"), from_json(2.5)
+    ({'a': 1}, '{not JSON', 2.5)
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def unfold(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """List settings that lie inside of each other.
+
+    Examples
+    --------
+    >>> unfold({"grid": {"nside": 64}, "noise": 0.5})
+    [('grid.nside', '64'), ('noise', '0.5')]
+    """
+    if not isinstance(value, Mapping):
+        return [(name, _cut(str(value)))]
+    return [
+        pair
+        for key, inside in value.items()
+        for pair in unfold(inside, f"{name}.{key}" if name else str(key))
+    ]
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_ATTRIBUTE:
+        return text
+    return f"{text[:LONGEST_ATTRIBUTE]} … ({len(text):,} characters)"

@@ -1,9 +1,7 @@
 """The report of a sky: what it covers, what was masked and why, and whether it can be right."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
 
 import healpy as hp
 import numpy as np
@@ -13,12 +11,15 @@ from pymcdust.judge import preparation_figures as figures
 from pymcdust.judge.figures import plot_map
 from pymcdust.judge.report_page import (
     Section,
+    attribute_rows,
+    from_json,
     gallery,
     numbers,
     page,
     paragraph,
     picture,
     table,
+    unfold,
 )
 from pymcdust.judge.report_preparation_alarms import (
     Alarm,
@@ -32,9 +33,6 @@ from pymcdust.judge.report_words import number, significant
 from pymcdust.products.projection import Mollweide, SkyImage
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.quality import summarise_sky
-
-#: Values of an attribute that are longer are cut [characters].
-_LONGEST = 1500
 
 
 def sky_page(sky: xr.Dataset, progress: Callable[[int, int], None] | None = None) -> str:
@@ -71,7 +69,8 @@ def sky_page(sky: xr.Dataset, progress: Callable[[int, int], None] | None = None
     title = f"Quality of a sky of {sky.sizes['superpixel']:,} superpixels"
     if sky.sizes["superpixel"] == 1:
         title = f"Quality of a sky of one superpixel, {one}"
-    version = json.loads(sky.attrs.get("versions", "{}")).get("pymcdust")
+    versions = from_json(sky.attrs.get("versions"))
+    version = versions.get("pymcdust") if isinstance(versions, Mapping) else None
     footer = f"Written by pymcdust{f'; prepared by its version {version}' if version else ''}."
     return page(title, _lead(sky, summary, found), sections, footer)
 
@@ -273,29 +272,30 @@ def _beam(sky: xr.Dataset) -> Section:
 def _provenance(sky: xr.Dataset) -> Section:
     body = ""
     attrs = dict(sky.attrs)
-    files = _json(attrs.pop("files", None))
+    files = from_json(attrs.get("files"))
     if isinstance(files, Mapping) and all(isinstance(file, Mapping) for file in files.values()):
+        del attrs["files"]
         rows = [
             [str(key), str(file.get("name", "–")), str(file.get("sha256", "–"))]
             for key, file in files.items()
         ]
         body += table("Files.", ["what", "file", "SHA-256"], rows, left=["what", "file", "SHA-256"])
-    elif files is not None:
-        attrs["files"] = files
-    settings = _json(attrs.pop("configuration", None))
-    if settings is not None:
-        rows = [[name, value] for name, value in _flat(settings)]
+    settings = from_json(attrs.get("configuration"))
+    if isinstance(settings, Mapping):
+        del attrs["configuration"]
         body += table(
-            "Configuration.", ["setting", "value"], rows, text=["value"], left=["setting"]
+            "Configuration.",
+            ["setting", "value"],
+            unfold(settings),
+            text=["value"],
+            left=["setting"],
         )
-    rows = [
-        [name.replace("_", " "), _cut(", ".join(f"{k} {v}" for k, v in _flat(_json(value))))]
-        if isinstance(_json(value), Mapping)
-        else [name.replace("_", " "), _cut(str(value))]
-        for name, value in attrs.items()
-    ]
     body += table(
-        "What else the sky tells.", ["what", "value"], rows, text=["value"], left=["what"]
+        "What else the sky tells.",
+        ["what", "value"],
+        attribute_rows(attrs),
+        text=["value"],
+        left=["what"],
     )
     return Section("provenance", "Provenance", body)
 
@@ -341,28 +341,3 @@ def _area(degrees: float) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def _json(value: Any) -> Any:
-    """Return what JSON says; what is no JSON as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """List settings that lie inside of each other: ``grid.nside``, ``64``."""
-    if not isinstance(value, Mapping):
-        return [(name, _cut(str(value)))]
-    return [
-        pair
-        for key, inside in value.items()
-        for pair in _flat(inside, f"{name}.{key}" if name else str(key))
-    ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text):,} characters)"

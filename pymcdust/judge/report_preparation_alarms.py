@@ -1,16 +1,20 @@
 """What a reader of a sky's report must know before anything is fitted."""
 
+from collections.abc import Callable, Collection, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from pymcdust.errors import listing
+from pymcdust.judge.report_page import from_json
 from pymcdust.judge.report_words import number, significant
 from pymcdust.sky.colours import TYPICAL_TEMPERATURE, colour_factors, typical_emissivity
 from pymcdust.sky.dataset import beam_of
-from pymcdust.sky.quality import fit_emission
+from pymcdust.sky.quality import fit_emission, summarise_sky
 from pymcdust.sky.smoothing import pixels_per_beam
+from pymcdust.sky.surveys import K_CMB_TO_MJY_SR
 
 #: Condition numbers from which voxels are hard, and all but impossible, to tell apart.
 HARD, HOPELESS = 30.0, 100.0
@@ -21,8 +25,8 @@ ROUNDING = 1e7
 #: Part of the superpixels that may be beyond `HOPELESS` before that is alarming.
 MOST_HOPELESS = 0.5
 
-#: Median correlation of column and 353 GHz below which maps do not belong together; it is 0.95 in
-#: Bayestar19 and Planck at Nside 64, and 0 when one of them is in the wrong order.
+#: Median correlation of column and emission below which maps do not belong together; it is 0.9 to
+#: 0.97 in Bayestar19, Planck and IRAS at Nside 64, and 0 when one of them is in the wrong order.
 LEAST_CORRELATION = 0.3
 
 #: The emissivity that the slope at 353 GHz may stand for [1/mag]; 6.7e-5 (Planck 2013 XI) to 1.1e-4
@@ -48,6 +52,13 @@ _MEDIAN_ERROR = 1.2533
 #: Part of the variance of emission that may lie between neighbours: of white noise, all of it does.
 _MOST_ROUGH = 0.5
 
+#: How much more emission varies within a superpixel than within the quietest of the sky, below
+#: which it may be noise: smooth noise is nearly as strong in one superpixel as in another.
+_LIVELY = 10.0
+
+#: Part of the superpixels that are the quietest.
+_QUIETEST = 0.1
+
 _FEWEST_SUPERPIXELS = 5
 
 
@@ -70,17 +81,40 @@ def alarms(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
     summary : Dataset
         What `summarise_sky` returned for it.
     """
+    correlation = {band: float(np.median(one)) for band, one in correlations(summary).items()}
+    unrelated = [band for band, value in correlation.items() if value < LEAST_CORRELATION]
     found = [
-        _unrelated(summary),
-        *_wrong_colours(sky, summary),
+        _unrelated(correlation, unrelated),
+        *_wrong_colours(sky, summary, unrelated),
         _implausible(summary),
-        *_equal_bands(summary),
+        *_equal_bands(sky, summary),
         _negative(summary),
         _coarse(summary),
         _ill_conditioned(summary),
         _correlated_pixels(sky),
     ]
     return sorted((alarm for alarm in found if alarm is not None), key=lambda alarm: not alarm.bad)
+
+
+def alarm_titles(
+    sky: xr.Dataset, progress: Callable[[int, int], None] | None = None
+) -> list[tuple[bool, str]]:
+    """List the alarms of a sky in a line each, the worst first.
+
+    Parameters
+    ----------
+    sky : Dataset
+        A sky; its variables may be lazy.
+    progress : callable, optional
+        Called with the number of superpixels looked at, and of all.
+
+    Returns
+    -------
+    list of (bool, str)
+        Whether an alarm is bad, or only to be known; and its title, such as ``217 GHz is
+        negative``.
+    """
+    return [(alarm.bad, alarm.title) for alarm in alarms(sky, summarise_sky(sky, progress))]
 
 
 def pixels_in_beam(sky: xr.Dataset) -> float | None:
@@ -103,6 +137,33 @@ def is_off(band: str, factor: float) -> bool:
 def emissivity_of(slope: float) -> float:
     """Return rho [1/mag] of typical dust with a slope of 353 GHz on the column [MJy/sr/mag]."""
     return slope / float(typical_emissivity(np.array(353.0)))
+
+
+def correlations(summary: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return the correlation of column and emission in superpixels, by band.
+
+    Parameters
+    ----------
+    summary : Dataset
+        What `summarise_sky` returned.
+
+    Returns
+    -------
+    dict of (superpixel,) arrays
+        Of the superpixels whose emission is more than noise: neither rough, as white noise is, nor
+        as quiet as the quietest of the sky. Bands with too few of them are left out.
+    """
+    found = {}
+    for name in summary["band"].values:
+        band = summary.sel(band=name)
+        column, light = band["column_variance"].values, band["emission_variance"].values
+        told = (column > 0) & (light > 0)
+        if told.any():
+            quiet = np.quantile(light[told], _QUIETEST)
+            told &= (light > _LIVELY * quiet) & (band["roughness"].values < _MOST_ROUGH * light)
+        if told.sum() >= _FEWEST_SUPERPIXELS:
+            found[str(name)] = band["covariance"].values[told] / np.sqrt(column * light)[told]
+    return found
 
 
 def equal_pairs(summary: xr.Dataset) -> list[tuple[str, str, float]]:
@@ -140,47 +201,54 @@ def _error_of_median(sky: xr.Dataset, summary: xr.Dataset) -> xr.DataArray:
 
 def _certain(summary: xr.Dataset) -> xr.DataArray:
     """Tell of which bands the slope on the column is no noise."""
-    # A slope over its standard error, which follows from the correlation.
+    # A slope over its standard error, which follows from the correlation; two points always agree.
     squared = fit_emission(summary)["correlation"] ** 2
     count = summary["n_used"].sum("superpixel")
-    return count * squared > _SIGNIFICANT**2 * (1 - squared)
+    return (count > 2) & (count * squared > _SIGNIFICANT**2 * (1 - squared))
 
 
-def _unrelated(summary: xr.Dataset) -> Alarm | None:
-    band = summary.sel(band="353")
-    variance, light = band["column_variance"], band["emission_variance"]
-    # Where noise makes the emission there is nothing to follow; noise differs from pixel to pixel.
-    told = (variance > 0) & (light > 0) & (band["roughness"] < _MOST_ROUGH * light)
-    if int(told.sum()) < _FEWEST_SUPERPIXELS:
+def _unrelated(correlation: Mapping[str, float], unrelated: Collection[str]) -> Alarm | None:
+    if not unrelated:
         return None
-    each = (band["covariance"] / np.sqrt(variance * light)).values[told.values]
-    correlation = float(np.median(each))
-    if correlation >= LEAST_CORRELATION:
-        return None
+    words = [f"{number(value, 2)} at {band} GHz" for band, value in correlation.items()]
+    who = "Emission does"
+    if len(unrelated) < len(correlation):
+        who = f"{listing(unrelated)} GHz {'do' if len(unrelated) > 1 else 'does'}"
     return Alarm(
-        "Emission does not follow reddening",
-        f"In the {each.size:,} superpixels whose 353 GHz emission is more than noise, its "
-        f"correlation with the column is {number(correlation, 2)} (median); maps of one and the "
-        f"same dust have more than {LEAST_CORRELATION:g}.",
+        f"{who} not follow reddening",
+        "Where emission is more than noise, its correlation with the column within superpixels is "
+        f"{listing(words)} (medians); maps of one and the same dust have more than "
+        f"{LEAST_CORRELATION:g}.",
         "Look for a map in another ordering (RING, NESTED) or frame than was said, or for files "
         "that were interchanged.",
     )
 
 
-def _wrong_colours(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
+def _wrong_colours(sky: xr.Dataset, summary: xr.Dataset, unrelated: Collection[str]) -> list[Alarm]:
     off = colours(sky, summary)
     error = _error_of_median(sky, summary)
     found = []
+    interchanged = _interchanged(sky, off["slope"])
+    for one, other in interchanged:
+        found.append(
+            Alarm(
+                f"{one} and {other} GHz may be interchanged",
+                "Each of the two grows with the column as dust does in the other one.",
+                "Check which files were given for these bands.",
+            )
+        )
+    explained = {*unrelated, *(band for pair in interchanged for band in pair)}
     for i, band in enumerate(summary["band"].values):
         slope, median = off["slope"][i], off["median"][i]
+        if str(band) in explained:
+            continue
         if is_off(band, slope):
             found.append(
                 Alarm(
                     f"The unit of {band} GHz may be wrong",
                     f"Its emission grows with the column {significant(slope)} times as much as "
                     "that of dust which suits the other bands.",
-                    "Compare TUNIT of the file with the convention of its release: K_CMB at 217, "
-                    "353, 545, 857 GHz is 483.7, 287.5, 58.0, 2.27 MJy/sr.",
+                    _advice_on_unit(str(band)),
                 )
             )
         elif is_off(band, median):
@@ -192,6 +260,7 @@ def _wrong_colours(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
                     "Set the zero level and the CIB monopole of this band, or fit an offset.",
                 )
             )
+    for band in summary["band"].values:
         typical = float(summary["emission_quantile"].sel(quantile=0.5, band=band))
         if typical < -_SIGNIFICANT * float(error.sel(band=band)):
             found.append(
@@ -202,6 +271,25 @@ def _wrong_colours(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
                 )
             )
     return found
+
+
+def _interchanged(sky: xr.Dataset, slope: np.ndarray) -> list[tuple[str, str]]:
+    """Return pairs of bands that are off typical dust, but not if each were the other one."""
+    dust, bands = typical_emissivity(sky["frequency"].values), sky["band"].values.astype(str)
+    wrong = [i for i, band in enumerate(bands) if is_off(band, slope[i])]
+    return [
+        (str(bands[i]), str(bands[j]))
+        for i, j in combinations(wrong, 2)
+        if not is_off(bands[i], slope[j] * dust[j] / dust[i])
+        and not is_off(bands[j], slope[i] * dust[i] / dust[j])
+    ]
+
+
+def _advice_on_unit(band: str) -> str:
+    advice = "Compare TUNIT of the file with the convention of its release"
+    if band in K_CMB_TO_MJY_SR:
+        advice += f": K_CMB at {band} GHz is {significant(K_CMB_TO_MJY_SR[band], 4)} MJy/sr"
+    return f"{advice}; and check which file was given for this band."
 
 
 def _implausible(summary: xr.Dataset) -> Alarm | None:
@@ -218,16 +306,45 @@ def _implausible(summary: xr.Dataset) -> Alarm | None:
     )
 
 
-def _equal_bands(summary: xr.Dataset) -> list[Alarm]:
-    return [
-        Alarm(
-            f"{one} and {other} GHz are the same map",
-            f"In {100 * part:.0f} % of the pixels looked at the two bands are equal.",
-            "Check which files were given for these bands.",
+def _equal_bands(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
+    same = _bands_of_one_file(sky)
+    found = []
+    for one, other, part in equal_pairs(summary):
+        if (one, other) in same:
+            meaning = "The SHA-256 of a file is the same for both."
+        elif part > MOST_REPEATED:
+            meaning = f"In {100 * part:.0f} % of the pixels looked at the two bands are equal."
+        else:
+            continue
+        found.append(
+            Alarm(
+                f"{one} and {other} GHz are the same map",
+                meaning,
+                "Check which files were given for these bands.",
+            )
         )
-        for one, other, part in equal_pairs(summary)
-        if part > MOST_REPEATED
-    ]
+    return found
+
+
+def _bands_of_one_file(sky: xr.Dataset) -> set[tuple[str, str]]:
+    """Return pairs of bands that were read from one column of equal files, where a sky tells."""
+    files, settings = (_mapping(sky.attrs.get(name)) for name in ("files", "configuration"))
+    emission = _mapping(settings.get("emission"))
+    bands = [str(band) for band in sky["band"].values]
+    sources: dict[str, set[tuple[str, str]]] = {band: set() for band in bands}
+    for key, file in files.items():
+        kind, _, rest = str(key).partition(".")
+        band, checksum = rest.partition(".")[0], _mapping(file).get("sha256")
+        if kind == "emission" and band in sources and checksum:
+            column = _mapping(emission.get(band)).get("column")
+            sources[band].add((str(checksum), str(column)))
+    return {pair for pair in combinations(bands, 2) if sources[pair[0]] & sources[pair[1]]}
+
+
+def _mapping(value: object) -> Mapping:
+    """Return a mapping, or one that JSON holds; an empty one for all else."""
+    value = from_json(value)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _negative(summary: xr.Dataset) -> Alarm | None:
@@ -252,7 +369,8 @@ def _coarse(summary: xr.Dataset) -> Alarm | None:
         "The reddening map is coarser than the pixels",
         f"{100 * part:.0f} % of the pixels have the reddening of their forerunner: they are no "
         "data of their own, but count as such.",
-        "Choose a smaller nside, or smooth all maps to one beam.",
+        "Give the sky a beam that all maps are smoothed to, three pixels wide or more; or, where "
+        "maps are matched already, the nside of the coarsest.",
     )
 
 
@@ -285,7 +403,8 @@ def _correlated_pixels(sky: xr.Dataset) -> Alarm | None:
         f"Neighbouring pixels are correlated: a beam holds {significant(per_beam)} of them",
         "A likelihood that takes pixels for independent gives posteriors that are about "
         f"{significant(per_beam**0.5)} times too narrow.",
-        "Weight pixels by one over the pixels of a beam or thin them, and cross-validate by blocks "
-        "of a beam or more.",
+        "Keep one pixel of each beam (thin = true), or multiply sigma by "
+        f"{significant(per_beam**0.5)}; comparisons withhold whole blocks of pixels (block). Wider "
+        "pixels are no help: maps ring where a pixel is wider than a third of the beam.",
         bad=False,
     )

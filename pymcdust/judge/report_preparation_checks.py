@@ -12,8 +12,10 @@ from pymcdust.judge.preparation_figures import plot_line
 from pymcdust.judge.report_page import Section, gallery, paragraph, picture, table
 from pymcdust.judge.report_preparation_alarms import (
     COLOUR_FACTOR,
+    LEAST_CORRELATION,
     OTHER_COLOUR_FACTOR,
     colours,
+    correlations,
     emissivity_of,
     equal_pairs,
     is_off,
@@ -23,14 +25,33 @@ from pymcdust.judge.report_words import number, power_of_ten, significant, unit_
 from pymcdust.sky.colours import TYPICAL_BETA, TYPICAL_TEMPERATURE, typical_emissivity
 from pymcdust.sky.quality import fit_emission
 
+_NO_LINE = (
+    "No line can be laid through 353 GHz and the column: one of the two is unknown, or the same, "
+    "in all pixels."
+)
+
 
 def follows(sky: xr.Dataset, summary: xr.Dataset) -> Section:
-    """Show whether the emission at 353 GHz follows the column."""
+    """Show whether the emission follows the column."""
     line = fit_emission(summary).sel(band="353")
+    known = bool(np.isfinite(line["slope"]))
+    pictures = _pictures_of_line(sky, summary, line) if known else []
+    correlation = summary["correlation"].values
+    if summary.sizes["superpixel"] > 1 and np.isfinite(correlation).any():
+        pictures += _pictures_of_correlation(summary, correlation)
+    body = paragraph(_words_of_line(line) if known else _NO_LINE)
+    body += gallery(pictures) if pictures else ""
+    if summary.sizes["superpixel"] > 1:
+        body += _by_latitude(summary) if known else ""
+        body += _by_band(summary)
+    return Section("follows", "Whether emission follows reddening", body)
+
+
+def _words_of_line(line: xr.Dataset) -> str:
     slope, intercept = float(line["slope"]), float(line["intercept"])
     rho = emissivity_of(slope)
     power = power_of_ten([rho])
-    words = (
+    return (
         f"Over all pixels, 353 GHz = {significant(slope, 3)} MJy/sr per mag × column "
         f"{'−' if intercept < 0 else '+'} {significant(abs(intercept))} MJy/sr, with a correlation "
         f"of {number(float(line['correlation']), 2)}. Dust of {TYPICAL_TEMPERATURE:g} K and beta "
@@ -38,44 +59,47 @@ def follows(sky: xr.Dataset, summary: xr.Dataset) -> Section:
         f"{unit_of('mag-1', power)}; published are 0.67 × 10⁻⁴ (Planck 2013 XI) and 1.1 × 10⁻⁴ "
         "(Zelko et al. 2022)."
     )
-    unit = sky.attrs["reddening_unit"]
-    pictures = [
+
+
+def _pictures_of_line(sky: xr.Dataset, summary: xr.Dataset, line: xr.Dataset) -> list[str]:
+    light = summary["chosen_emission"].sel(band="353").values
+    known = np.isfinite(light)
+    if not known.any():
+        return []
+    return [
         picture(
             plot_line(
-                summary["chosen_column"].values,
-                summary["chosen_emission"].sel(band="353").values,
-                slope,
-                intercept,
-                unit,
+                summary["chosen_column"].values[known],
+                light[known],
+                float(line["slope"]),
+                float(line["intercept"]),
+                sky.attrs["reddening_unit"],
             ),
-            f"Density of {summary.sizes['chosen']:,} pixels by column and 353 GHz emission.",
+            f"Density of {int(known.sum()):,} pixels by column and 353 GHz emission.",
             "Pixels by column and emission, and the least-squares line through all of them; the "
             "brightest 0.5 %, which weigh most, lie outside of the picture.",
         )
     ]
-    correlation = summary["correlation"].values
-    known = np.isfinite(correlation)
-    if summary.sizes["superpixel"] > 1 and known.any():
-        label = "correlation of column and 353 GHz"
-        pictures += [
-            picture(
-                plot_distribution(correlation, label),
-                f"Histogram of the correlation in {int(known.sum()):,} superpixels, with the "
-                f"median {number(float(np.median(correlation[known])), 2)}.",
-                "Correlation over the pixels of each superpixel: low where dust is thin or varies "
-                "little, and where noise prevails, but not negative over large areas.",
-                lines=True,
-            ),
-            picture(
-                plot_map(summary, correlation, label, logarithmic=False),
-                "Map of the correlation of column and 353 GHz.",
-                "The same on the sky.",
-            ),
-        ]
-    body = paragraph(words) + gallery(pictures)
-    if summary.sizes["superpixel"] > 1:
-        body += _by_latitude(summary)
-    return Section("follows", "Whether emission follows reddening", body)
+
+
+def _pictures_of_correlation(summary: xr.Dataset, correlation: np.ndarray) -> list[str]:
+    known = correlation[np.isfinite(correlation)]
+    label = "correlation of column and 353 GHz"
+    return [
+        picture(
+            plot_distribution(correlation, label),
+            f"Histogram of the correlation in {known.size:,} superpixels, with the "
+            f"median {number(float(np.median(known)), 2)}.",
+            "Correlation over the pixels of each superpixel: low where dust is thin or varies "
+            "little, and where noise prevails, but not negative over large areas.",
+            lines=True,
+        ),
+        picture(
+            plot_map(summary, correlation, label, logarithmic=False),
+            "Map of the correlation of column and 353 GHz.",
+            "The same on the sky.",
+        ),
+    ]
 
 
 def emission(sky: xr.Dataset, summary: xr.Dataset) -> Section:
@@ -227,6 +251,32 @@ def _by_latitude(summary: xr.Dataset) -> str:
         ],
         rows,
         left=["|b| [deg]"],
+    )
+
+
+def _by_band(summary: xr.Dataset) -> str:
+    over_all, within = fit_emission(summary)["correlation"], correlations(summary)
+    rows, bad = [], []
+    for band in summary["band"].values:
+        each = within.get(str(band), np.array([]))
+        middle = float(np.median(each)) if each.size else np.nan
+        rows.append(
+            [
+                f"{band} GHz",
+                number(float(over_all.sel(band=band)), 2),
+                number(middle, 2),
+                f"{each.size:,}" if each.size else "–",
+            ]
+        )
+        bad.append(middle < LEAST_CORRELATION)
+    return table(
+        "Correlation of the column with the emission of each band: over all pixels, and within "
+        f"superpixels whose emission is more than noise (median, marked below "
+        f"{LEAST_CORRELATION:g}).",
+        ["band", "over all pixels", "within superpixels", "superpixels"],
+        rows,
+        left=["band"],
+        bad=bad,
     )
 
 

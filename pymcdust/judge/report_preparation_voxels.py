@@ -91,7 +91,7 @@ def reddening(sky: xr.Dataset, summary: xr.Dataset) -> Section:
     rows, titles = [], []
     for voxel in range(sky.sizes["voxel"]):
         here = n_voxel > voxel
-        name = f"voxel {voxel}"
+        name = f"voxel {voxel + 1}"
         if edges.ndim == 1:
             name += (
                 f", {significant(float(edges[voxel]))}–{significant(float(edges[voxel + 1]))} kpc"

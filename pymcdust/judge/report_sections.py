@@ -1,7 +1,6 @@
 """The sections of a convergence report, each made from the posterior and its diagnosis."""
 
-import json
-from typing import Any
+from html import escape
 
 import healpy as hp
 import numpy as np
@@ -16,7 +15,7 @@ from pymcdust.judge.convergence import (
     MOST_DIVERGENT,
     severity,
 )
-from pymcdust.judge.report_page import Section, numbers, paragraph, table
+from pymcdust.judge.report_page import Section, attribute_rows, numbers, paragraph, table
 from pymcdust.judge.report_subject import Subject, badness, distances_of, values_of
 from pymcdust.judge.report_words import (
     METHOD_NAMES,
@@ -39,9 +38,6 @@ from pymcdust.judge.report_words import (
 MOST_LISTED = 50
 
 _SCALED = ("mean", "sd", "low68", "high68", "low89", "high89", "mcse")
-
-#: Attributes longer than this are cut.
-_LONGEST_ATTRIBUTE = 1500
 
 
 def title(subject: Subject) -> str:
@@ -93,8 +89,8 @@ def what_to_do(subject: Subject) -> Section:
         body.append(paragraph("What is wrong, and what to do next:"))
         body.append('<dl class="advice">')
         for name, meaning, advice in items:
-            body.append(f"<dt>{_text(name[0].upper() + name[1:])}</dt>")
-            body.append(f"<dd>{_text(meaning)}</dd><dd>Next: {_text(advice)}</dd>")
+            body.append(f"<dt>{escape(name[0].upper() + name[1:])}</dt>")
+            body.append(f"<dd>{escape(meaning)}</dd><dd>Next: {escape(advice)}</dd>")
         body.append("</dl>")
     else:
         body.append(paragraph("Nothing was found to be wrong. What was looked at is told below."))
@@ -238,15 +234,11 @@ def provenance(subject: Subject) -> Section:
                 left=["parameter", "tying", "unit"],
             )
         )
-    rows = []
-    for name, value in attrs.items():
-        text = METHOD_NAMES.get(value, str(value)) if name == "method" else _plain(value)
-        if len(text) > _LONGEST_ATTRIBUTE:
-            text = f"{text[:_LONGEST_ATTRIBUTE]} … ({len(text):,} characters)"
-        rows.append([name.replace("_", " "), text])
+    if "method" in attrs:
+        attrs["method"] = METHOD_NAMES.get(attrs["method"], attrs["method"])
     columns = ["what", "value"]
     caption = "Where the posterior comes from, as it tells itself."
-    body.append(table(caption, columns, rows, text=["value"], left=["what"]))
+    body.append(table(caption, columns, attribute_rows(attrs), text=["value"], left=["what"]))
     return Section("provenance", "Model and provenance", "".join(body))
 
 
@@ -301,18 +293,3 @@ def thresholds(subject: Subject) -> Section:
 def _extreme(values: xr.DataArray, which: np.ufunc) -> float:
     known = values.values[~np.isnan(values.values)]
     return float(which(known)) if known.size else np.nan
-
-
-def _plain(value: Any) -> str:
-    """Write an attribute; JSON as names and values."""
-    if isinstance(value, str) and value.startswith("{"):
-        try:
-            items = json.loads(value).items()
-        except ValueError:
-            return value
-        return ", ".join(f"{name} = {one}" for name, one in items)
-    return str(value)
-
-
-def _text(text: str) -> str:
-    return paragraph(text)[3:-4]

@@ -279,16 +279,18 @@ def decimals_for(sd: float) -> int:
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Name a value of a parameter: ``temperature, voxel 3``.
+    """Name a value of a parameter: ``temperature, voxel 3``; voxels are counted from 1.
 
     Examples
     --------
+    >>> label_of({"parameter": "temperature", "superpixel": 7, "voxel": 0, "band": None})
+    'temperature, voxel 1'
     >>> label_of({"parameter": "offset", "superpixel": 7, "voxel": None, "band": "217"})
     'offset, 217 GHz'
     """
     label = row["parameter"].replace("_", " ")
     if row["voxel"] is not None:
-        label += f", voxel {row['voxel']}"
+        label += f", voxel {row['voxel'] + 1}"
     if row["band"] is not None:
         label += f", {row['band']} GHz"
     return label

@@ -14,6 +14,9 @@ PARAMETERS: tuple[str, ...] = ("temperature", "beta", "rho", "offset")
 #: Attributes in which a fit and a sky must agree.
 GRID: tuple[str, ...] = ("nside", "superpixel_nside", "ordering", "frame")
 
+#: Attributes that tell where a sky comes from, which agree where both have them.
+ORIGIN: tuple[str, ...] = ("emission_map", "seed", "noise", "files", "configuration")
+
 #: Numbers of one block of reddening; 16 MB in double precision.
 BLOCK_SIZE = 2**21
 
@@ -193,10 +196,16 @@ def match(fit: xr.Dataset, sky: xr.Dataset) -> np.ndarray:
     for name in GRID:
         if name not in fit.attrs:
             raise ResultError(f"the fit lacks the attribute {name}; needed are {listing(GRID)}")
-        if fit.attrs.get(name) != sky.attrs.get(name):
+        if fit.attrs[name] != sky.attrs.get(name):
             raise ResultError(
-                f"the fit has {name} {fit.attrs.get(name)!r}, the sky {sky.attrs.get(name)!r}; "
-                f"give the sky that was fitted"
+                f"the fit has {name} {fit.attrs[name]!r}, the sky {sky.attrs.get(name)!r}; give "
+                "the sky that was fitted"
+            )
+    for name in ORIGIN:
+        if name in fit.attrs and name in sky.attrs and fit.attrs[name] != sky.attrs[name]:
+            raise ResultError(
+                f"the fit is of another sky, which has the same superpixels but not the same "
+                f"{name}; give the sky that was fitted"
             )
     bands = [str(band) for band in sky["band"].values]
     if "band" in fit.coords and [str(band) for band in fit["band"].values] != bands:

@@ -1,3 +1,5 @@
+import json
+
 import matplotlib
 import numpy as np
 import pytest
@@ -35,7 +37,13 @@ def test_one_superpixel_that_passed(make_posterior, write):
     assert "single chain" not in text.split("<section")[0]
     assert sections(text) == ["next", "closeup", "provenance", "thresholds"]
     rows = {row[0]: row[1:] for row in cells(text, 0)}
-    assert list(rows)[2:] == ["beta", "rho"]
+    # Voxels are counted from 1.
+    assert [label.split(" (")[0] for label in rows] == [
+        "temperature, voxel 1",
+        "temperature, voxel 2",
+        "beta",
+        "rho",
+    ]
     draws = draws_of(posterior, "rho") * 1e4
     assert rows["rho"][:2] == [f"{draws.mean():.2f}", f"{draws.std(ddof=1):.2f}"]
     low, high = np.quantile(draws, [0.055, 0.945])
@@ -65,12 +73,12 @@ def test_many_superpixels_of_which_some_fail(make_posterior, write):
     assert sections(text)[:4] == ["next", "sky", "failures", "closeup"]
     failed = {row[0]: row for row in cells(text, 0)}
     assert list(failed) == ["47", "49"]
-    assert failed["47"][3:5] == ["high R-hat, low ESS", "temperature, voxel 1"]
+    assert failed["47"][3:5] == ["high R-hat, low ESS", "temperature, voxel 2"]
     assert failed["49"][3:5] == ["divergences", "–"]
     assert failed["49"][-1] == "5.00"
     # The worst is looked at, with the parameter that makes it so.
     assert "The worst: superpixel 47 (l = " in text
-    assert alts(text)[7].startswith("Trace plot of temperature, voxel 1")
+    assert alts(text)[7].startswith("Trace plot of temperature, voxel 2")
     assert "from 1.00" in next(alt for alt in alts(text) if alt.startswith("Histogram of R-hat"))
     assert "1 of 60 are beyond the threshold" in text
 
@@ -249,6 +257,23 @@ def test_whatever_is_told_is_text(make_posterior, write):
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#x27;more&#x27;" in text
     assert "a = &lt;b&gt;" in text
     assert "{not JSON" in text
+
+
+def test_attributes_of_any_length_and_kind(make_posterior, write):
+    posterior = make_posterior(superpixels=[5])
+    posterior.attrs |= {
+        "settings": '{"grid": {"nside": 64}, "b": [1, 2]}',
+        "list": "[1, 2]",
+        "long": 2000 * "x",
+        "longer": json.dumps({"a": {"b": 2000 * "y"}}),
+    }
+    rows = dict(cells(write(posterior), 2))
+    assert rows["settings"] == "grid.nside = 64, b = [1, 2]"
+    assert rows["list"] == "[1, 2]"
+    assert rows["long"] == 1500 * "x" + " … (2,000 characters)"
+    assert rows["longer"].startswith("a.b = yyy")
+    assert len(rows["longer"]) < 1550
+    assert rows["method"] == "the No-U-Turn sampler (nuts)"
 
 
 def test_a_diagnosis_that_was_made_before_is_used(make_posterior, write):

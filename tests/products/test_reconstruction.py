@@ -6,7 +6,7 @@ from astropy.modeling.physical_models import BlackBody
 
 from pymcdust.errors import ResultError
 from pymcdust.products import reconstruction
-from pymcdust.products.reconstruction import reconstruct, residual, variance_explained
+from pymcdust.products.reconstruction import match, reconstruct, residual, variance_explained
 
 PARAMETERS = ("temperature", "beta", "rho", "offset")
 
@@ -180,3 +180,13 @@ def test_unknown_dimension(fit, sky):
     fit["rho"] = fit["rho"].expand_dims(chain=2)
     with pytest.raises(ResultError, match="rho of the fit has the dimensions chain and superpixel"):
         reconstruct(fit, sky)
+
+
+@pytest.mark.parametrize("name", ["seed", "files"])
+def test_sky_of_another_origin_on_the_same_superpixels(fit, sky, name):
+    """Where fit and sky both tell it."""
+    told = fit.assign_attrs({name: "one"})
+    match(told, sky)
+    match(told, sky.assign_attrs({name: "one"}))
+    with pytest.raises(ResultError, match=f"another sky, .* not the same {name}"):
+        match(told, sky.assign_attrs({name: "two"}))
