@@ -73,7 +73,7 @@ class Archive:
     noise : bool
         Add noise to the bands, with the variance that the files tell.
     release : str
-        Planck's: PR2; or PR4, whose maps are all in K_CMB and RING.
+        Planck's: PR2; or PR4, whose maps are all in K_CMB and RING, and hold the dipole.
     iris : bool
         Give 100 um as IRIS does, a RING map, in the place of SFD's images.
     sfd_size : int
@@ -220,6 +220,8 @@ class Archive:
         unit = UNITS[self.release][band]
         factor = 1.0 if unit == "MJy/sr" else K_CMB[band]
         values /= factor
+        if self.release == "PR4":
+            values += _dipole(nside)
         variance /= factor**2
         values[rng.integers(0, len(values), len(values) // 500_000 + 1)] = BAD_DATA
         write_table(
@@ -389,3 +391,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def _dipole(nside):
+    """The dipole of the Sun's motion [K_CMB], NESTED."""
+    axis = healpy.ang2vec(263.986, 48.247, lonlat=True)
+    return 3366.6e-6 * axis @ healpy.pix2vec(nside, np.arange(12 * nside**2), nest=True)

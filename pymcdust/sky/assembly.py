@@ -81,7 +81,7 @@ def plan_sky(settings: Configuration, stages: Stages) -> Plan:
     return Plan(mask, covered, kept, voxels)
 
 
-def superpixels_per_chunk(settings: Configuration, plan: Plan) -> int:
+def superpixels_per_chunk(plan: Plan) -> int:
     """Count the superpixels whose largest array fills a chunk of the store, at least one."""
     largest = plan.mask.shape[1] * max(plan.n_voxel, len(BANDS)) * 4
     return max(1, BLOCK_BYTES // largest)
@@ -110,8 +110,8 @@ def sky_blocks(
     xarray.Dataset
         Each a sky by itself, `superpixels_per_chunk` long but the last.
     """
-    step = superpixels_per_chunk(settings, plan)
-    everywhere = _everywhere(settings, plan)
+    step = superpixels_per_chunk(plan)
+    everywhere = _everywhere(plan)
     one_cut = all(np.array_equal(v.edges, plan.voxels[0].edges) for v in plan.voxels)
     for start in range(0, len(plan.kept), step):
         block, voxels = plan.kept[start : start + step], plan.voxels[start : start + step]
@@ -198,7 +198,7 @@ def _quality(
     }
 
 
-def _everywhere(settings: Configuration, plan: Plan) -> xr.Dataset:
+def _everywhere(plan: Plan) -> xr.Dataset:
     """Describe all superpixels of the sky, whether they are kept or not."""
     masked = plan.mask & ~_bits(Mask.THINNED)
     count = np.stack([(masked & _bits(reason) != 0).sum(axis=1) for reason in Mask], axis=1)

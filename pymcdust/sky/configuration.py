@@ -35,7 +35,7 @@ from pymcdust.sky.settings import (
     switch,
     text,
 )
-from pymcdust.sky.validation import is_nside
+from pymcdust.sky.validation import check_nside
 from pymcdust.sky.voxels import Direction, VoxelRules, direction
 
 #: Ways to say where the sightline is cut.
@@ -227,12 +227,7 @@ def _grid(section: Any) -> dict[str, Any]:
         optional=("thin",),
     )
     for key in ("nside", "superpixel_nside"):
-        value = grid[key]
-        if not is_nside(value):
-            hint = ""
-            if isinstance(value, int | float) and 1 <= value < 2**29:
-                hint = f"; did you mean {2 ** round(math.log2(value))}?"
-            raise ConfigurationError(f"grid.{key} is {value!r}; it must be a power of two{hint}")
+        check_nside(grid[key], f"grid.{key}")
     if grid["superpixel_nside"] > grid["nside"]:
         raise ConfigurationError(
             f"grid.superpixel_nside {grid['superpixel_nside']} is finer than grid.nside "

@@ -85,13 +85,16 @@ def edges_from_slices(slices: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0.0], distance(SLICE_DISTANCE_MODULUS[chosen])])
 
 
-def edges_from_kpc(edges: Sequence[float]) -> np.ndarray:
+def edges_from_kpc(edges: Sequence[float], name: str = "edges_kpc") -> np.ndarray:
     """Check distance edges that are given in kpc.
 
     Parameters
     ----------
     edges : (voxel_edge,) sequence [kpc]
         Increasing, the first is 0.
+
+    name : str, optional
+        What they are called, for messages.
 
     Returns
     -------
@@ -110,23 +113,22 @@ def edges_from_kpc(edges: Sequence[float]) -> np.ndarray:
     """
     array = np.asarray(edges)
     if array.dtype.kind not in "iuf":
-        raise ConfigurationError(f"edges_kpc is {edges!r}; it must be a list of numbers")
+        raise ConfigurationError(f"{name} is {edges!r}; it must be a list of numbers")
     array = array.astype(float)
     if array.ndim != 1 or array.size < 2 or not np.isfinite(array).all():
         raise ConfigurationError(
-            f"edges_kpc is {edges!r}; it must hold two or more finite distances, such as "
-            "[0, 0.3, 1.0]"
+            f"{name} is {edges!r}; it must hold two or more finite distances, such as [0, 0.3, 1.0]"
         )
     if array[0] != 0:
         raise ConfigurationError(
-            f"edges_kpc starts at {array[0]:g} kpc; the first edge is the observer: did you mean "
+            f"{name} starts at {array[0]:g} kpc; the first edge is the observer: did you mean "
             f"{[0.0, *array.tolist()]}?"
         )
     if not (np.diff(array) > 0).all():
-        raise ConfigurationError(f"edges_kpc {array.tolist()} must increase")
+        raise ConfigurationError(f"{name} {array.tolist()} must increase")
     if array[-1] > FARTHEST:
         raise ConfigurationError(
-            f"edges_kpc ends at {array[-1]:g} kpc, and no map reaches beyond {FARTHEST:g} kpc: are "
+            f"{name} ends at {array[-1]:g} kpc, and no map reaches beyond {FARTHEST:g} kpc: are "
             "these distances in pc?"
         )
     return array

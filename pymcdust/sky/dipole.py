@@ -11,31 +11,28 @@ DIRECTION = (263.986, 48.247)
 _PIXELS = 2**20
 
 
-def solar_dipole(nside: int) -> np.ndarray:
-    """Compute the dipole of the Sun's motion on all pixels.
+def subtract_dipole(values: np.ndarray, factor: float = 1.0) -> None:
+    """Subtract the dipole of the Sun's motion from a map, in place.
 
-    What is of second order in the velocity, 2 microkelvin at most, is left out.
+    What is of second order in the velocity, 2 microkelvin at most, stays.
 
     Parameters
     ----------
-    nside : int
-        HEALPix resolution.
-
-    Returns
-    -------
-    (12 nside^2,) array of float32
-        In K_CMB, NESTED, Galactic.
+    values : (12 nside^2,) array
+        The map, NESTED, Galactic.
+    factor : float
+        What takes K_CMB to the unit of the map.
 
     Examples
     --------
-    >>> dipole = solar_dipole(64)
+    >>> values = np.zeros(12 * 64**2)
+    >>> subtract_dipole(values, factor=1e6)
     >>> towards = healpy.ang2pix(64, *DIRECTION, nest=True, lonlat=True)
-    >>> round(1e6 * float(dipole[towards]))
-    3366
+    >>> round(values[towards])
+    -3367
     """
-    axis = healpy.ang2vec(*DIRECTION, lonlat=True)
-    dipole = np.empty(12 * nside**2, dtype=np.float32)
-    for start in range(0, len(dipole), _PIXELS):
-        pixel = np.arange(start, min(start + _PIXELS, len(dipole)))
-        dipole[pixel] = AMPLITUDE * (axis @ np.stack(healpy.pix2vec(nside, pixel, nest=True)))
-    return dipole
+    nside = healpy.npix2nside(len(values))
+    axis = factor * AMPLITUDE * healpy.ang2vec(*DIRECTION, lonlat=True)
+    for start in range(0, len(values), _PIXELS):
+        pixel = np.arange(start, min(start + _PIXELS, len(values)))
+        values[pixel] -= axis @ np.stack(healpy.pix2vec(nside, pixel, nest=True))

@@ -9,7 +9,7 @@ from pymcdust.errors import ConfigurationError, FileFormatError
 from pymcdust.physics.bands import K_CMB_TO_MJY_SR
 from pymcdust.sky.configuration import Configuration
 from pymcdust.sky.cuts import Mask
-from pymcdust.sky.dipole import solar_dipole
+from pymcdust.sky.dipole import subtract_dipole
 from pymcdust.sky.emission_settings import BandSettings
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.interface import ReddeningMap
@@ -100,9 +100,11 @@ def make_emission(settings: Configuration, stages: Stages, say: Callable[[str], 
         cmb = _cmb(settings, stages, say) if entry.cmb else None
         say(f"reading the emission at {band} GHz: {entry.source.file.name}")
         survey = read_band(entry.source, band, variance=entry.variance)
+        if entry.dipole:
+            subtract_dipole(survey.values, K_CMB_TO_MJY_SR[band])
         smoother = _smoother(settings, survey, entry.source.file, entry.beam, say)
         emission = smoother.smooth(survey.values)
-        emission -= _beyond_dust(entry, band, cmb, settings.nside)
+        emission -= _beyond_dust(entry, band, cmb)
         if entry.variance:
             stages.save(variance_name(band), smoother.variance(survey.variance))
         stages.save(emission_name(band), emission)
@@ -192,11 +194,10 @@ def _cmb(settings: Configuration, stages: Stages, say: Callable[[str], None]) ->
     if not stages.has("cmb"):
         say(f"reading the CMB: {cmb.file.name}")
         survey = read_cmb_map(cmb.file, cmb.column, cmb.unit)
-        smoother = _smoother(settings, survey, cmb.file, cmb.beam, say)
-        smoothed = smoother.smooth(survey.values)
         if cmb.dipole:
-            smoothed -= solar_dipole(settings.nside)
-        stages.save("cmb", smoothed)
+            subtract_dipole(survey.values)
+        smoother = _smoother(settings, survey, cmb.file, cmb.beam, say)
+        stages.save("cmb", smoother.smooth(survey.values))
     return stages.load("cmb")
 
 
@@ -222,13 +223,8 @@ def _kernel(settings: Configuration, beam: float | None) -> float | None:
     return kernel_width(beam, settings.beam)
 
 
-def _beyond_dust(
-    entry: BandSettings, band: str, cmb: np.ndarray | None, nside: int
-) -> np.ndarray | float:
-    """Return what a band's map holds besides dust [MJy/sr]: zero level, CMB, its dipole."""
-    beyond: np.ndarray | float = entry.zero_level
-    if cmb is not None:
-        beyond = beyond + K_CMB_TO_MJY_SR[band] * cmb
-    if entry.dipole:
-        beyond = beyond + K_CMB_TO_MJY_SR[band] * solar_dipole(nside)
-    return beyond
+def _beyond_dust(entry: BandSettings, band: str, cmb: np.ndarray | None) -> np.ndarray | float:
+    """Return what a band's map holds besides dust [MJy/sr]: its zero level, and the CMB."""
+    if cmb is None:
+        return entry.zero_level
+    return entry.zero_level + K_CMB_TO_MJY_SR[band] * cmb

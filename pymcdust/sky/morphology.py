@@ -17,7 +17,8 @@ import xarray as xr
 from scipy.special import ndtri
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.validation import is_nside
+from pymcdust.sky.cuts import edges_from_kpc
+from pymcdust.sky.validation import check_nside
 
 #: Where chance enters, into mock skies and into what is inferred of them; each place has a stream
 #: of numbers of its own, all from one seed.
@@ -100,7 +101,7 @@ def mock_reddening(
         If a setting is impossible or the patch is empty.
     """
     _check_nside(nside, superpixel_nside)
-    edge = _increasing_edges(distance_edge)
+    edge = edges_from_kpc(distance_edge, "distance_edge")
     for name, value, bound in (
         ("density", density, 0.0),
         ("scale_height", scale_height, 0.0),
@@ -323,31 +324,12 @@ def disc_reddening(
 def _check_nside(nside: int, superpixel_nside: int) -> None:
     """Refuse an Nside that HEALPix lacks, and superpixels smaller than pixels."""
     for name, value in (("nside", nside), ("superpixel_nside", superpixel_nside)):
-        if not is_nside(value):
-            message = f"{name} is {value!r}; allowed is a power of two, such as 8, 64 or 1024"
-            if isinstance(value, int | float) and 1 < value < 2**29:
-                message += f"; did you mean {2 ** round(np.log2(value))}?"
-            raise ConfigurationError(message)
+        check_nside(value, name)
     if nside < superpixel_nside:
         raise ConfigurationError(
             f"nside is {nside} and superpixel_nside {superpixel_nside}: a superpixel must hold "
             "at least one pixel; did you exchange them?"
         )
-
-
-def _increasing_edges(distance_edge: Sequence[float]) -> np.ndarray:
-    """Return the edges of the voxels as an array [kpc], if they increase from 0."""
-    edge = np.asarray(distance_edge, dtype=float)
-    if edge.ndim != 1 or len(edge) < 2 or edge[0] != 0 or not np.all(np.isfinite(edge)):
-        raise ConfigurationError(
-            f"distance_edge is {distance_edge}; allowed are two or more finite distances [kpc], "
-            "the first of them 0"
-        )
-    if np.any(np.diff(edge) <= 0):
-        raise ConfigurationError(
-            f"distance_edge is {distance_edge}; each edge must lie beyond the one before [kpc]"
-        )
-    return edge
 
 
 def _patch(

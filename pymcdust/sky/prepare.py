@@ -102,7 +102,7 @@ def _prepare(
     write_blocks(
         sky_blocks(settings, stages, plan, {**provenance, **_summary(settings, plan)}, source.unit),
         out,
-        superpixels_per_chunk=superpixels_per_chunk(settings, plan),
+        superpixels_per_chunk=superpixels_per_chunk(plan),
         overwrite=overwrite,
         draft=stages.folder / "sky.partial",
     )

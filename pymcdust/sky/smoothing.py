@@ -5,8 +5,6 @@ that a hole neither darkens its surroundings nor spreads. The same division take
 HEALPix's quadrature, which near the poles is 3 % of the mean in a single analysis.
 """
 
-from typing import NamedTuple
-
 import ducc0
 import healpy
 import numpy as np
@@ -21,17 +19,6 @@ LEAST_WEIGHT = 0.95
 NARROWEST = 0.05
 
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
-
-
-class Smoothed(NamedTuple):
-    """A smoothed map, and how much of it was observed.
-
-    `values` is (12 nside^2,) float32, NESTED, in the unit of the map, NaN where less than
-    `LEAST_WEIGHT` of the beam is observed; `weight` (12 nside^2,) float32 is that part.
-    """
-
-    values: np.ndarray
-    weight: np.ndarray
 
 
 def kernel_width(beam: float, target: float) -> float:
@@ -187,35 +174,6 @@ class Smoother:
         healpy.almxfl(alm[0], beam_window(fwhm, lmax), inplace=True)
         smoothed = ducc0.sht.synthesis(alm=alm, lmax=lmax, spin=0, nthreads=0, **_rings(self.nside))
         return healpy.reorder(smoothed[0], r2n=True)
-
-
-def smooth(values: np.ndarray, fwhm: float | None, nside: int) -> Smoothed:
-    """Smooth one map by a Gaussian, leaving out what is not observed.
-
-    Parameters
-    ----------
-    values : (12 n^2,) array
-        Map in NESTED order, NaN where it is not observed.
-    fwhm : float or None [arcmin]
-        Width of the kernel. 0 keeps the beam; None averages the pixels of a finer map.
-    nside : int
-        HEALPix resolution of the smoothed map, at most n.
-
-    Returns
-    -------
-    Smoothed
-        In the unit of `values`.
-
-    Examples
-    --------
-    >>> constant = np.full(12 * 16**2, 7.0)
-    >>> constant[:300] = np.nan
-    >>> smoothed = smooth(constant, fwhm=400.0, nside=16)
-    >>> bool(np.allclose(smoothed.values[smoothed.weight > 0.95], 7.0, atol=0, rtol=1e-6))
-    True
-    """
-    smoother = Smoother(np.isfinite(values), fwhm, nside)
-    return Smoothed(smoother.smooth(values), smoother.weight)
 
 
 def beam_window(fwhm: float, lmax: int) -> np.ndarray:

@@ -242,15 +242,15 @@ def _found(
 def _look_at(source: EmissionSource, band: str, variance: bool) -> _Found:
     """Find what is to be read of the file of a band, to be brought to MJy/sr."""
     release = RELEASES[source.release] if source.release else Release("", BANDS)
+    table = open_healpix(
+        source.file, frame_known=source.release is not None, bad_value=release.bad_value
+    )
+    check_band(table, band, BANDS)
     if band not in release.bands:
         raise ConfigurationError(
             f"{source.file}: given for the band {band}, but the release {source.release} "
             f"({release.about}) has {listing(release.bands)}"
         )
-    table = open_healpix(
-        source.file, frame_known=source.release is not None, bad_value=release.bad_value
-    )
-    check_band(table, band, BANDS)
     found = _found(table, source.column, source.unit, release.units.get(band), variance)
     if found.unit == "MJy/sr":
         return found

@@ -1,5 +1,6 @@
 """The checks of the sky contract: each fault is named, with its place and what is allowed."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pymcdust.errors import SkyError, listing, unknown
+from pymcdust.errors import ConfigurationError, SkyError, listing, unknown
 from pymcdust.physics.bands import BANDS, FREQUENCY
 
 #: Units of reddening that a sky may carry; they are named, never converted.
@@ -161,6 +162,40 @@ def _check_attributes(sky: xr.Dataset) -> None:
             f"{sky.sizes['pixel']} pixels in each superpixel; nside {nside} and superpixel_nside "
             f"{superpixel_nside} make (nside / superpixel_nside)^2 = {expected}"
         )
+
+
+def check_nside(value: Any, name: str) -> int:
+    """Refuse a resolution that HEALPix does not have in NESTED order.
+
+    Parameters
+    ----------
+    value : Any
+        What was given.
+    name : str
+        What it is called, for the message.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no power of two.
+
+    Examples
+    --------
+    >>> check_nside(64, "nside")
+    64
+    """
+    if not is_nside(value):
+        hint = ""
+        if isinstance(value, int | float) and 1 <= value < 2**29:
+            hint = f"; did you mean {2 ** round(math.log2(value))}?"
+        raise ConfigurationError(
+            f"{name} is {value!r}; it must be a whole power of two, such as 8, 64 or 1024{hint}"
+        )
+    return int(value)
 
 
 def is_nside(value: Any) -> bool:

@@ -22,7 +22,7 @@ import xarray as xr
 from page import machine
 
 from pymcdust import open_sky
-from pymcdust.sky.smoothing import kernel_width, smooth
+from pymcdust.sky.smoothing import Smoother, kernel_width
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -220,9 +220,9 @@ def smoothings(archive: Archive) -> list[list[str]]:
         "`ducc0`, one analysis and one synthesis": ducc,
         "`healpy.smoothing`, `iter=0`": by_healpy(0),
         "`healpy.smoothing`, `iter=3`, its default": by_healpy(3),
-        "`pymcdust`, weights and order of pixels included": lambda: (
-            smooth(nested, fwhm, nside).values
-        ),
+        "`pymcdust`, weights and order of pixels included": lambda: Smoother(
+            np.isfinite(nested), fwhm, nside
+        ).smooth(nested),
     }
     rows, first = [], None
     spread = truth.std()

@@ -11,7 +11,7 @@ import numpy as np
 from pymcdust.errors import ConfigurationError
 from pymcdust.sky.cuts import Mask
 from pymcdust.sky.maps3d.interface import FileMap, Rows
-from pymcdust.sky.validation import is_nside
+from pymcdust.sky.validation import check_nside
 
 # Sightlines that are integrated at a time, with some 1,000 voxels each.
 _SIGHTLINES = 256
@@ -49,9 +49,8 @@ class Leike(FileMap):
 
     def __init__(self, path: str | Path, nside: int = 256) -> None:
         super().__init__(path)
-        if not is_nside(nside):
-            raise ConfigurationError(f"nside is {nside!r}; it must be a power of two, such as 256")
-        self.nside, self.beam = nside, healpy.nside2resol(nside, arcmin=True)
+        self.nside = check_nside(nside, "nside")
+        self.beam = healpy.nside2resol(self.nside, arcmin=True)
         try:
             with h5py.File(self.path) as file:
                 if not isinstance(file.get("mean"), h5py.Dataset):

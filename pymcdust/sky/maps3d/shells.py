@@ -14,7 +14,7 @@ from pymcdust.sky.maps3d.interface import (
     Rows,
     check_on_grid,
 )
-from pymcdust.sky.validation import REDDENING_UNITS, UNSEEN_BELOW, is_nside
+from pymcdust.sky.validation import REDDENING_UNITS, UNSEEN_BELOW, check_nside
 
 #: What the values may be.
 QUANTITIES: dict[str, str] = {
@@ -122,9 +122,7 @@ class Shells(ReddeningMap):
         ):
             if not isinstance(given, str) or given not in allowed:
                 raise ConfigurationError(unknown(kind, given, allowed))
-        if not is_nside(nside):
-            raise ConfigurationError(f"nside is {nside!r}; it must be a power of two")
-        self.unit, self.nside = unit, int(nside)
+        self.unit, self.nside = unit, check_nside(nside, "nside")
         self.beam = healpy.nside2resol(self.nside, arcmin=True) if beam is None else _beam(beam)
         self._values, self._quantity, self._nested = values, quantity, ordering == "nested"
         self._distances = DISTANCE_UNITS[distance_unit](_distance(distance))
