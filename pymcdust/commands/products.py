@@ -58,9 +58,10 @@ def export(
 ) -> None:
     """Write maps for other software: parameters, errors, flags; emission and its residuals."""
     from pymcdust import open_sky
-    from pymcdust.products.coverage import export_mocs
-    from pymcdust.products.healpix_zarr import export_zarr
-    from pymcdust.products.maps import export_maps
+    from pymcdust.products.coverage import FILES, export_mocs, load_mocpy
+    from pymcdust.products.healpix_zarr import STORES, export_zarr
+    from pymcdust.products.maps import export_maps, map_names
+    from pymcdust.products.staging import check_names
     from pymcdust.sky.store import open_store
 
     formats = dict.fromkeys(format or [ExportFormat.FITS])
@@ -80,6 +81,15 @@ def export(
         ExportFormat.MOC: "mocpy.MOC.load(...)",
     }
     fitted, observed = open_store(fit), open_sky(sky)
+    names = {
+        ExportFormat.FITS: map_names(observed),
+        ExportFormat.ZARR: STORES,
+        ExportFormat.MOC: FILES,
+    }
+    # All or nothing: what would stop a later format stops the first.
+    check_names(out, [name for chosen in formats for name in names[chosen]], overwrite)
+    if ExportFormat.MOC in formats:
+        load_mocpy()
     for chosen in formats:
         with working(f"writing {chosen}"):
             paths = exports[chosen](fitted, observed, out, overwrite=overwrite)

@@ -8,6 +8,7 @@ import xarray as xr
 from pymcdust.errors import ResultError
 from pymcdust.physics.bands import REFERENCE_FREQUENCY
 from pymcdust.products.reconstruction import match, observed, reconstruction_blocks, require
+from pymcdust.products.reliability import is_fixed, voxels_in_use
 
 #: Variables per superpixel that are written beside the parameters: type, UCD, description.
 DIAGNOSTICS: dict[str, tuple[type, str, str]] = {
@@ -39,8 +40,9 @@ EMISSION: dict[str, tuple[str, str, str]] = {
     "residual": ("stat.fit.residual;phot.flux.density.sb", "", "observed minus reconstructed"),
 }
 
-#: Edges of the bands of UCD1+ between 200 GHz and 100 um [GHz].
+#: Edges of the bands of UCD1+ between 200 GHz and 100 um [GHz], and the word for all of them.
 UCD_BANDS = (200, 400, 750, 1500, 3000)
+UCD_ALL_BANDS = "em.mm"
 
 
 def free_parameters(fit: xr.Dataset) -> list[str]:
@@ -52,7 +54,7 @@ def free_parameters(fit: xr.Dataset) -> list[str]:
     free = [
         str(name)
         for name, variable in fit.data_vars.items()
-        if variable.attrs.get("tying", "fixed") != "fixed" and not str(name).endswith("_sd")
+        if "tying" in variable.attrs and not is_fixed(variable) and not str(name).endswith("_sd")
     ]
     return [*filter(free.__contains__, DESCRIBED), *sorted(set(free).difference(DESCRIBED))]
 
@@ -62,7 +64,7 @@ def fixed_parameters(fit: xr.Dataset) -> dict[str, float]:
     return {
         str(name): float(variable)
         for name, variable in fit.data_vars.items()
-        if variable.attrs.get("tying") == "fixed" and variable.ndim == 0
+        if is_fixed(variable) and variable.ndim == 0
     }
 
 
@@ -95,9 +97,7 @@ def fitted_parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
     names = free_parameters(fit)
     require(fit, [*(f"{name}_sd" for name in names), *DIAGNOSTICS])
     count = fit.sizes["superpixel"]
-    n_voxel = None
-    if "n_voxel" in sky:
-        n_voxel = sky["n_voxel"].variable.isel(superpixel=positions).compute()
+    in_use = voxels_in_use(sky).isel(superpixel=positions, missing_dims="ignore").variable.compute()
     published = xr.Dataset(coords=fit.coords)
     for name in names:
         unit = fit[name].attrs.get("unit", "")
@@ -109,10 +109,9 @@ def fitted_parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
             variable = fit[full_name].variable
             _check_dimensions(full_name, variable)
             spread = variable.set_dims({"superpixel": count, **variable.sizes}).astype(np.float32)
-            if n_voxel is not None and "voxel" in spread.dims:
+            if "voxel" in spread.dims:
                 # Padding returns its prior, which nobody should take for dust.
-                voxel = xr.Variable("voxel", np.arange(spread.sizes["voxel"]))
-                spread = spread.where((voxel < n_voxel).transpose("superpixel", "voxel"))
+                spread = spread.where(in_use)
             spread.attrs = {"unit": unit, "ucd": ucd_here, "description": description}
             published[full_name] = spread
     for name, (kind, ucd, description) in DIAGNOSTICS.items():
@@ -121,15 +120,14 @@ def fitted_parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
         published[name] = variable
     edges = fit["distance_edge"].variable.astype(np.float32)
     if "superpixel" in edges.dims:
-        edges = edges.transpose("superpixel", "voxel_edge")
-        if n_voxel is not None:
-            edge = xr.Variable("voxel_edge", np.arange(edges.sizes["voxel_edge"]))
-            edges = edges.where((edge <= n_voxel).transpose("superpixel", "voxel_edge"))
+        # The far edge of padding is none.
+        bounds = in_use.pad(voxel=(1, 0), constant_values=True)
+        edges = edges.transpose("superpixel", "voxel_edge").where(bounds.values)
     edges.attrs = {"unit": "kpc", "ucd": "pos.distance", "description": "distance of voxel edge"}
     published["distance_edge"] = edges
-    if n_voxel is not None:
+    if "n_voxel" in sky:
         attrs = {"unit": "", "ucd": "meta.number", "description": "voxels that are no padding"}
-        published["n_voxel"] = ("superpixel", n_voxel.values.astype(np.int32), attrs)
+        published["n_voxel"] = ("superpixel", in_use.sum("voxel").values.astype(np.int32), attrs)
     return published
 
 
@@ -168,15 +166,15 @@ def describe(parameter: xr.DataArray) -> tuple[str, str]:
     return DESCRIBED.get(name, (OTHER_UCD, str(parameter.attrs.get("long_name", name))))
 
 
-def emission_ucd(name: str, frequency: float) -> str:
-    """Return the UCD of a map of the emission in a band.
+def emission_ucd(name: str, frequency: float | np.ndarray) -> str:
+    """Return the UCD of a map of the emission in a band, or in several.
 
     Parameters
     ----------
     name : str
         A map of `EMISSION`.
-    frequency : float
-        Frequency of the band [GHz].
+    frequency : float or array
+        Frequency of the band, or of each [GHz].
 
     Examples
     --------
@@ -187,17 +185,22 @@ def emission_ucd(name: str, frequency: float) -> str:
     return ";".join(filter(None, (before, band_ucd(frequency), after)))
 
 
-def band_ucd(frequency: float) -> str:
-    """Return the word of UCD1+ for a frequency [GHz], empty outside of the known bands.
+def band_ucd(frequency: float | np.ndarray) -> str:
+    """Return the word of UCD1+ for frequencies [GHz], empty outside of the known bands.
 
     Examples
     --------
     >>> band_ucd(2998.0)
     'em.mm.1500-3000GHz'
+    >>> band_ucd(np.array([217.0, 2998.0]))
+    'em.mm'
     """
-    number = np.searchsorted(UCD_BANDS, frequency)
-    if number in (0, len(UCD_BANDS)):
+    numbers = set(np.searchsorted(UCD_BANDS, np.atleast_1d(frequency)).tolist())
+    if numbers & {0, len(UCD_BANDS)}:
         return ""
+    if len(numbers) > 1:
+        return UCD_ALL_BANDS
+    number = numbers.pop()
     return f"em.mm.{UCD_BANDS[number - 1]}-{UCD_BANDS[number]}GHz"
 
 

@@ -12,6 +12,7 @@ from astropy.coordinates import CartesianRepresentation, SkyCoord
 from pymcdust.errors import ConfigurationError, ResultError, unknown
 from pymcdust.products.provenance import provenance_cards
 from pymcdust.products.reconstruction import match, require
+from pymcdust.products.reliability import flag_bits
 from pymcdust.products.staging import staged
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def validity_moc(
     ----------
     IVOA Recommendation MOC 2.0, 2022: MOCs of the sky are in ICRS and in no other frame.
     """
-    moc_class = _moc_class()
+    moc_class = load_mocpy()
     valid, nside = _valid_pixels(data, tolerate)
     order = nside.bit_length() - 1
     if max_order is None:
@@ -138,7 +139,8 @@ def validity_moc(
     )
 
 
-def _moc_class() -> type["MOC"]:
+def load_mocpy() -> type["MOC"]:
+    """Return the class of mocpy's coverages, or raise a ConfigurationError if it is missing."""
     try:
         from mocpy import MOC
     except ImportError as error:
@@ -164,7 +166,7 @@ def _valid_pixels(data: xr.Dataset, tolerate: Sequence[str]) -> tuple[np.ndarray
     else:
         require(data, ["converged", "flag"])
         nside, pixels = int(data.attrs["superpixel_nside"]), superpixels
-        tolerated = _flag_bits(data["flag"], tolerate)
+        tolerated = _tolerated_bits(flag_bits(data), tolerate)
         flag = data["flag"].values.astype(np.int64)
         valid = data["converged"].values.astype(bool) & (flag & ~tolerated == 0)
     whole = np.zeros(hp.nside2npix(nside), bool)
@@ -172,11 +174,8 @@ def _valid_pixels(data: xr.Dataset, tolerate: Sequence[str]) -> tuple[np.ndarray
     return whole, nside
 
 
-def _flag_bits(flag: xr.DataArray, names: Sequence[str]) -> int:
-    """Return the bits of flags that are given by name."""
-    meanings = str(flag.attrs.get("flag_meanings", "")).split()
-    masks = np.atleast_1d(flag.attrs.get("flag_masks", []))
-    bits = {meaning: int(mask) for meaning, mask in zip(meanings, masks, strict=True)}
+def _tolerated_bits(bits: dict[str, int], names: Sequence[str]) -> int:
+    """Return the bits of flags that are given by name, together."""
     for name in names:
         # The default must serve fits of models that know no such flag.
         if name not in bits and name not in TOLERATED:

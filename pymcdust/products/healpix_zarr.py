@@ -9,14 +9,15 @@ import zarr
 
 from pymcdust.products.contents import (
     EMISSION,
+    band_ucd,
     describe,
     emission_blocks,
+    emission_ucd,
     fitted_parameters,
     fixed_parameters,
 )
 from pymcdust.products.provenance import provenance_attributes
 from pymcdust.products.staging import staged
-from pymcdust.sky.store import check_free
 
 #: Names of the stores.
 STORES = ("parameters.zarr", "emission.zarr")
@@ -38,9 +39,9 @@ def export_zarr(
     ``emission.zarr``, at the Nside of the data, holds ``observed``, ``reconstructed`` and
     ``residual`` [MJy/sr]. Both have the dimension ``cells``, whose coordinate ``cell_ids`` says
     the grid in the convention of xdggs; longitudes and latitudes that follow from it are Galactic.
-    What is not valid, and voxels that are padding, are NaN. Variables have the attributes
-    ``units``, ``ucd`` and ``long_name``; the stores have those of the fit, which tell the
-    provenance.
+    What is not valid, and voxels that are padding, are NaN. Variables, and the coordinate
+    ``frequency``, have the attributes ``units``, ``ucd`` and ``long_name``; the stores have those
+    of the fit, which tell the provenance.
 
     Parameters
     ----------
@@ -68,8 +69,6 @@ def export_zarr(
     """
     parameters = _parameters(fit, sky)
     folder = Path(folder)
-    for name in STORES:
-        check_free(folder / name, overwrite)
     with staged(folder, STORES, overwrite) as unfinished:
         _write(parameters, unfinished / STORES[0], parameters.sizes[CELLS])
         _write_emission(fit, sky, unfinished / STORES[1])
@@ -90,11 +89,14 @@ def _parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
     theirs = {"unit": "units", "description": "long_name"}
     for variable in published.variables.values():
         variable.attrs = {theirs.get(key, key): said for key, said in variable.attrs.items()}
+        if "band" in variable.dims and "ucd" in variable.attrs:
+            words = (variable.attrs["ucd"], band_ucd(fit["frequency"].values))
+            variable.attrs["ucd"] = ";".join(filter(None, words))
     cells = _cell_ids(published["superpixel"].values, int(fit.attrs["superpixel_nside"]))
     return (
         published.drop_vars("superpixel")
         .rename_dims(superpixel=CELLS)
-        .assign_coords(cell_ids=cells)
+        .assign_coords(cell_ids=cells, **_frequency(fit))
         .assign_attrs(provenance_attributes(fit.attrs))
     )
 
@@ -102,13 +104,14 @@ def _parameters(fit: xr.Dataset, sky: xr.Dataset) -> xr.Dataset:
 def _write_emission(fit: xr.Dataset, sky: xr.Dataset, path: Path) -> None:
     nside = int(fit.attrs["nside"])
     n_cells = fit.sizes["superpixel"] * sky.sizes["pixel"]
+    ucd = {name: emission_ucd(name, sky["frequency"].values) for name in EMISSION}
     for number, (pixels, maps) in enumerate(emission_blocks(fit, sky)):
         block = xr.Dataset(
             {
                 name: (
                     (CELLS, "band"),
                     values.astype(np.float32),
-                    {"units": "MJy/sr", "ucd": EMISSION[name][0], "long_name": EMISSION[name][2]},
+                    {"units": "MJy/sr", "ucd": ucd[name], "long_name": EMISSION[name][2]},
                 )
                 for name, values in maps.items()
             },
@@ -117,10 +120,7 @@ def _write_emission(fit: xr.Dataset, sky: xr.Dataset, path: Path) -> None:
         if number:
             block.to_zarr(path, append_dim=CELLS, consolidated=False)
             continue
-        block = block.assign_coords(
-            band=sky["band"].values,
-            frequency=("band", sky["frequency"].values, {"units": "GHz"}),
-        )
+        block = block.assign_coords(band=sky["band"].values, **_frequency(sky))
         _write(block.assign_attrs(provenance_attributes(fit.attrs)), path, n_cells)
 
 
@@ -144,6 +144,14 @@ def _consolidate(path: Path) -> None:
         # Zarr 3 has no standard for it yet; readers that do not know it pass over it.
         warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
         zarr.consolidate_metadata(path)
+
+
+def _frequency(data: xr.Dataset) -> dict[str, tuple]:
+    """Return the coordinate of the frequencies, where there are bands."""
+    if "frequency" not in data:
+        return {}
+    attrs = {"units": "GHz", "ucd": "em.freq", "long_name": "frequency of the band"}
+    return {"frequency": ("band", data["frequency"].values, attrs)}
 
 
 def _cell_ids(pixels: np.ndarray, nside: int) -> xr.Variable:

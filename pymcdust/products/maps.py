@@ -19,6 +19,7 @@ from pymcdust.products.contents import (
 )
 from pymcdust.products.healpix_table import Column, HealpixTable
 from pymcdust.products.provenance import provenance_cards
+from pymcdust.products.reliability import flag_bits
 from pymcdust.products.staging import staged
 
 #: Which pixels a map may list: all of the sky, or those of the fitted superpixels.
@@ -72,14 +73,17 @@ def export_maps(
     if coverage not in COVERAGES:
         raise ConfigurationError(unknown("coverage", coverage, COVERAGES))
     parameters = fitted_parameters(fit, sky)
-    bands = [str(band) for band in sky["band"].values]
-    names = ["parameters.fits", *(f"emission_{band}.fits" for band in bands)]
-    folder = Path(folder)
+    names, folder = map_names(sky), Path(folder)
     partial = coverage == "partial"
     with staged(folder, names, overwrite) as unfinished:
         _write_parameters(fit, parameters, unfinished / names[0], partial)
         _write_emission(fit, sky, [unfinished / name for name in names[1:]], partial)
     return [folder / name for name in names]
+
+
+def map_names(sky: xr.Dataset) -> list[str]:
+    """Return the names of the files that `export_maps` writes."""
+    return ["parameters.fits", *(f"emission_{band}.fits" for band in sky["band"].values)]
 
 
 def _write_parameters(fit: xr.Dataset, parameters: xr.Dataset, path: Path, partial: bool) -> None:
@@ -88,10 +92,8 @@ def _write_parameters(fit: xr.Dataset, parameters: xr.Dataset, path: Path, parti
     cards.extend(provenance_cards(fit.attrs), update=True)
     for name, value in fixed_parameters(fit).items():
         cards[f"HIERARCH FIXED {name}"] = value
-    flag = fit["flag"].attrs
-    masks, meanings = np.atleast_1d(flag.get("flag_masks", [])), flag.get("flag_meanings", "")
-    for mask, meaning in zip(masks, meanings.split(), strict=True):
-        cards[f"HIERARCH FLAG {int(mask)}"] = meaning
+    for meaning, bit in flag_bits(fit).items():
+        cards[f"HIERARCH FLAG {bit}"] = meaning
     nside = int(fit.attrs["superpixel_nside"])
     pixels = parameters["superpixel"].values
     with path.open("wb") as file:

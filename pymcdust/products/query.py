@@ -19,6 +19,7 @@ from pymcdust.products.places import (
     sky_coord,
 )
 from pymcdust.products.reconstruction import require
+from pymcdust.products.reliability import flag_bits
 from pymcdust.products.request import Request
 from pymcdust.products.voxel_values import SPECTRUM, VoxelValues
 from pymcdust.sky.dataset import open_sky
@@ -88,13 +89,14 @@ class DustTemperatureQuery:
         posterior = open_tree(posterior) if isinstance(posterior, str | Path) else posterior
         _check_kinds(fit=fit, sky=sky)
         self._fit = fit
+        self._posterior_attrs = {} if posterior is None else posterior.attrs
         self._values = VoxelValues(fit, sky, posterior)
         self.superpixel = self._values.superpixel
         self.superpixel_nside = int(fit.attrs["superpixel_nside"])
         self._locator = Locator(self.superpixel, self.superpixel_nside, self._values.edges)
         self.distance_edge = u.Quantity(fit["distance_edge"].values, u.kpc)
         self.reddening_unit = str(sky.attrs.get("reddening_unit", ""))
-        self.flag_bits = _flag_bits(fit)
+        self.flag_bits = flag_bits(fit)
         every = np.arange(self._values.n_row)
         self._tables = {
             name: self._bordered(every, self._values.parameter(name, every)[..., 0])
@@ -155,7 +157,8 @@ class DustTemperatureQuery:
         Raises
         ------
         ConfigurationError
-            If an argument is unknown or impossible.
+            If an argument is unknown or impossible; if the coordinates have distances that are
+            no lengths, or a frame that cannot be turned into the Galactic one.
         ResultError
             If there is no posterior to answer from, or the fit lacks what flags need.
         """
@@ -235,7 +238,22 @@ class DustTemperatureQuery:
         edges = np.full((self._values.n_row + 1, self._values.n_voxel + 1), np.nan)
         edges[:-1] = self._values.edges
         edges[:-1, 1:][~self._values.in_use] = np.nan
-        return edges[row].reshape((*coords.shape, -1)) * u.kpc
+        return edges[row].reshape((*coords.shape, edges.shape[1])) * u.kpc
+
+    def provenance(self, mode: str = "map") -> dict[str, Any]:
+        """Return the attributes that tell where the answers of a mode come from.
+
+        Parameters
+        ----------
+        mode : str
+            As for `query`.
+
+        Returns
+        -------
+        dict
+            Those of the fit; those of the posterior for its modes.
+        """
+        return dict(self._fit.attrs if mode == "map" else self._posterior_attrs)
 
     def _of_fit(self, request: Request, points: Coordinates, places: Places) -> np.ndarray:
         """Look the fit up, (point,) or (point, voxel)."""
@@ -366,10 +384,3 @@ def _check_kinds(**datasets: Any) -> None:
                 f"the {name} is of type {type(given).__name__}; allowed are an xarray.Dataset and "
                 "the path of its store"
             )
-
-
-def _flag_bits(fit: xr.Dataset) -> dict[str, int]:
-    """Return the bits of a fit's flag by their meanings."""
-    attrs = fit["flag"].attrs if "flag" in fit else {}
-    masks = np.atleast_1d(attrs.get("flag_masks", [])).tolist()
-    return dict(zip(str(attrs.get("flag_meanings", "")).split(), masks, strict=True))

@@ -1,20 +1,29 @@
 """Queries of tables of places: columns in, columns out."""
 
+import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io.registry import IORegistryError
 from astropy.table import Column, Table
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing
+from pymcdust.products.places import in_unit, sky_coord
+from pymcdust.products.provenance import provenance_cards
 from pymcdust.products.query import DustTemperatureQuery
 from pymcdust.products.request import QUANTITIES, Request
 from pymcdust.products.staging import staged
 
 #: Columns of directions by the frame that they are of; the first pair that a table has counts.
 DIRECTIONS: dict[str, tuple[str, str]] = {"galactic": ("l", "b"), "icrs": ("ra", "dec")}
+
+#: Units of longitude, latitude and distance where a column has none.
+UNITS: tuple[u.UnitBase, ...] = (u.deg, u.deg, u.kpc)
+
+#: Entry of a table's `meta` that tells where each answer comes from, as JSON.
+PROVENANCE = "QUERIES"
 
 #: Formats that astropy does not tell from a name when it writes.
 FORMATS: dict[str, str] = {".vot": "votable"}
@@ -28,7 +37,7 @@ def table_coordinates(table: Table) -> SkyCoord:
     table : Table
         With the columns ``l`` and ``b`` (Galactic) or ``ra`` and ``dec`` (ICRS), of an angular
         unit, [deg] without one; and ``distance``, if it has it, [kpc] without a unit. Names may be
-        in capitals. What is masked is NaN.
+        in capitals. What is masked is NaN, and so is a negative distance.
 
     Returns
     -------
@@ -38,7 +47,7 @@ def table_coordinates(table: Table) -> SkyCoord:
     Raises
     ------
     ConfigurationError
-        If there are no such columns, or their units are others.
+        If there are no such columns, their units are others, or latitudes are beyond the poles.
     """
     names = {name.lower(): name for name in table.colnames}
     frames = [frame for frame, pair in DIRECTIONS.items() if set(pair) <= set(names)]
@@ -47,13 +56,13 @@ def table_coordinates(table: Table) -> SkyCoord:
             f"the table has the columns {listing(table.colnames)}; needed are l and b, or ra and "
             "dec, and distance where it is known"
         )
-    longitude, latitude = (_numbers(table, names[name], u.deg) for name in DIRECTIONS[frames[0]])
-    distance = None
-    if "distance" in names:
-        distance = _numbers(table, names["distance"], u.kpc)
-        # It is in no voxel; astropy would refuse the table for the sake of one.
-        distance[distance < 0] = np.nan
-    return SkyCoord(longitude, latitude, distance=distance, frame=frames[0])
+    numbers = {
+        name: in_unit(table[names[name]], unit, f"the column {names[name]!r}")
+        for name, unit in zip((*DIRECTIONS[frames[0]], "distance"), UNITS, strict=True)
+        if name in names
+    }
+    longitude, latitude, *distance = numbers.values()
+    return sky_coord(longitude, latitude, *(distance or [None]), frame=frames[0])
 
 
 def query_table(
@@ -77,14 +86,16 @@ def query_table(
     Table
         A copy with more columns: the answer, called after what was asked for (``temperature``,
         ``temperature_mean``, ``cumulative_emission_353``), an array in each row where there are
-        several (voxels, draws, percentiles); ``<answer>_prior_dominated``; and ``in_footprint``,
-        ``converged``, ``fit_flag`` and ``padding``. Where the table has no distances there is
-        ``distance_edge``, the edges of the voxels.
+        several (voxels, draws, percentiles); its flags, as `DustTemperatureQuery.query` returns
+        them, called ``<answer>_in_footprint``, ``<answer>_converged`` and so on; and, where the
+        table has no distances, ``<answer>_distance_edge``, the edges of the voxels. ``QUERIES`` of
+        its `meta` tells where each answer comes from: JSON of the header cards of the FITS maps, by
+        answer.
 
     Raises
     ------
     ConfigurationError
-        If the table has no coordinates, or has such an answer already; or as for `query`.
+        If the table has no coordinates, or has one of these columns already; or as for `query`.
     ResultError
         As for `query`.
 
@@ -101,26 +112,23 @@ def query_table(
     """
     request = Request(quantity, **kwargs)
     name = column_name(request)
-    if name in table.colnames:
-        raise ConfigurationError(
-            f"the table has a column {name!r} already; remove or rename it, as with "
-            f"table.rename_column({name!r}, {name + '_before'!r})"
-        )
     coords = table_coordinates(table)
     values, flags = query.query(coords, quantity=quantity, return_flags=True, **kwargs)
-    result = table.copy()
     unit, words = QUANTITIES[quantity] or None, _words(request, query)
-    result[name] = Column(values, unit=unit, description=words)
-    result[f"{name}_prior_dominated"] = flags["prior_dominated"]
-    for field, column in (
-        ("in_footprint", "in_footprint"),
-        ("converged", "converged"),
-        ("flag", "fit_flag"),
-        ("padding", "padding"),
-    ):
-        result[column] = flags[field]
+    columns = {name: Column(values, unit=unit, description=words)}
+    columns |= {f"{name}_{field}": Column(flags[field]) for field in flags.dtype.names}
     if "distance" not in map(str.lower, table.colnames):
-        result["distance_edge"] = Column(query.edges_at(coords).value, unit=u.kpc)
+        columns[f"{name}_distance_edge"] = Column(query.edges_at(coords).value, unit=u.kpc)
+    taken = [column for column in columns if column in table.colnames]
+    if taken:
+        raise ConfigurationError(
+            f"the table already has {listing(taken)}; remove or rename what is there, as with "
+            f"table.rename_column({taken[0]!r}, {'old_' + taken[0]!r})"
+        )
+    result = table.copy()
+    for column, content in columns.items():
+        result[column] = content
+    result.meta[PROVENANCE] = _provenance(table, name, query.provenance(request.mode))
     return result
 
 
@@ -147,28 +155,24 @@ def _words(request: Request, query: DustTemperatureQuery) -> str:
     if request.quantity == "reddening":
         words += f", in the unit {query.reddening_unit}"
     if request.pct is not None:
-        words += f" {request.pct}"
+        percents = request.pct if isinstance(request.pct, list) else [request.pct]
+        words += f" {listing(f'{percent:g}' for percent in percents)}"
     if request.frequency is not None:
         words += f", at {request.frequency:g} GHz"
     return words + (", from the observer on" if request.cumulative else "")
 
 
-def _numbers(table: Table, name: str, unit: u.Unit) -> u.Quantity:
-    """Return a column in a unit, which it has if it has none; NaN where it is masked."""
-    column = table[name]
-    own = column.unit or unit
-    if not u.Unit(own).is_equivalent(unit):
-        raise ConfigurationError(
-            f"the column {name!r} is in {own}; allowed is a unit that converts to {unit}"
-        )
+def _provenance(table: Table, name: str, attrs: dict[str, Any]) -> str:
+    """Return the entry of a table's `meta`, with an answer more."""
     try:
-        values = np.ma.filled(np.ma.asarray(getattr(column, "value", column)).astype(float), np.nan)
+        told = dict(json.loads(table.meta.get(PROVENANCE, "{}")))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the column {name!r} does not hold numbers but {column.dtype}; sexagesimal angles "
-            "can be converted with astropy.coordinates.Angle"
+            f"the table's meta has {PROVENANCE!r} already, which no query wrote; keep it under "
+            "another name"
         ) from error
-    return u.Quantity(values, own).to(unit)
+    cards = provenance_cards(attrs).cards
+    return json.dumps({**told, name: {card.keyword: card.value for card in cards}})
 
 
 def read_table(path: str | Path) -> Table:

@@ -85,6 +85,21 @@ def chi2_per_datum(fit: xr.Dataset) -> xr.DataArray:
     return fit["chi2"] / fit["n_data"].where(fit["n_data"] > 0)
 
 
+def flag_bits(fit: xr.Dataset) -> dict[str, int]:
+    """Return the bits of a fit's flag by their meanings; none where it has no flag.
+
+    Examples
+    --------
+    >>> attrs = {"flag_masks": [1, 2], "flag_meanings": "not_converged voxel_without_dust"}
+    >>> flag_bits(xr.Dataset({"flag": ("superpixel", [0, 2], attrs)}))
+    {'not_converged': 1, 'voxel_without_dust': 2}
+    """
+    attrs = fit["flag"].attrs if "flag" in fit else {}
+    meanings = str(attrs.get("flag_meanings", "")).split()
+    masks = np.atleast_1d(attrs.get("flag_masks", [])).astype(int).tolist()
+    return dict(zip(meanings, masks, strict=True))
+
+
 def is_fixed(variable: xr.DataArray) -> bool:
     """Tell whether a parameter of a fit was not free."""
     return variable.attrs.get("tying") == "fixed"

@@ -35,7 +35,7 @@ class Request:
     mode : str
         One of `MODES`.
     pct : float or sequence of float, optional
-        Percentiles, for that mode alone.
+        Percentiles, for that mode alone; kept as numbers.
     frequency : float [GHz] or Quantity, optional
         Of the emission alone; kept in GHz.
     cumulative : bool
@@ -54,10 +54,12 @@ class Request:
     cumulative: bool = False
 
     def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            raise ConfigurationError(unknown("quantity", self.quantity, QUANTITIES))
-        if self.mode not in MODES:
-            raise ConfigurationError(unknown("mode", self.mode, MODES))
+        for kind, given, allowed in (
+            ("quantity", self.quantity, QUANTITIES),
+            ("mode", self.mode, MODES),
+        ):
+            if not isinstance(given, str) or given not in allowed:
+                raise ConfigurationError(unknown(kind, given, allowed))
         if self.quantity == "reddening" and self.mode != "map":
             raise ConfigurationError(
                 f"the mode of the reddening is 'map', not {self.mode!r}: it was given, not inferred"
@@ -67,8 +69,8 @@ class Request:
                 f"{self.quantity} does not add up along the sightline; cumulative can be "
                 f"{listing(ADDITIVE)}"
             )
-        self._check_percentiles()
         # A frozen dataclass is set once, here.
+        object.__setattr__(self, "pct", self._checked_percentiles())
         object.__setattr__(self, "frequency", self._checked_frequency())
 
     def reduce(self, draws: np.ndarray) -> np.ndarray:
@@ -103,7 +105,8 @@ class Request:
             return (n_draw,)
         return np.shape(self.pct) if self.mode == "percentile" else ()
 
-    def _check_percentiles(self) -> None:
+    def _checked_percentiles(self) -> float | list[float] | None:
+        """Return the percentiles as numbers, None where there are none."""
         if (self.pct is not None) != (self.mode == "percentile"):
             raise ConfigurationError(
                 "the mode 'percentile' needs pct, such as pct=50 or pct=[16, 50, 84]"
@@ -111,7 +114,7 @@ class Request:
                 else f"pct is of the mode 'percentile', not of {self.mode!r}"
             )
         if self.pct is None:
-            return
+            return None
         try:
             percent = np.asarray(self.pct, dtype=float)
         except (TypeError, ValueError):
@@ -120,6 +123,7 @@ class Request:
             raise ConfigurationError(
                 f"pct is {self.pct!r}; allowed is a number from 0 to 100, or a list of such"
             )
+        return percent.tolist()
 
     def _checked_frequency(self) -> float | None:
         """Return the frequency [GHz], None where there is none."""

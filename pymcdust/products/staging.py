@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pymcdust.errors import ConfigurationError, listing
+from pymcdust.sky.store import check_free
 
 
 @contextmanager
@@ -31,17 +32,47 @@ def staged(folder: Path, names: Sequence[str], overwrite: bool) -> Iterator[Path
     Raises
     ------
     ConfigurationError
-        If `folder` is a file, or holds one of `names` and `overwrite` is false.
+        As `check_names` does.
+    """
+    check_names(folder, names, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        yield Path(unfinished)
+        for name in names:
+            (Path(unfinished) / name).replace(folder / name)
+
+
+def check_names(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Refuse names that are taken, before the work whose results are to have them.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the files; it need not exist.
+    names : sequence of str
+        Names of files, and of Zarr stores (``.zarr``), to be written.
+    overwrite : bool
+        Whether files and stores of these names may be replaced.
+
+    Raises
+    ------
+    ConfigurationError
+        If `folder` is a file; if it holds one of `names`, and `overwrite` is false or what it holds
+        is of another kind.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file; give a folder to write {listing(names)} in")
     present = [name for name in names if (folder / name).exists()]
     if present and not overwrite:
         raise ConfigurationError(
-            f"{folder} already holds {listing(present)}; give another folder, or ask to overwrite"
+            f"{folder} already holds {listing(present)}; give another folder, or ask to overwrite "
+            "(--overwrite, in Python overwrite=True)"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-        yield Path(unfinished)
-        for name in names:
-            (Path(unfinished) / name).replace(folder / name)
+    for path in (folder / name for name in present):
+        if path.suffix == ".zarr":
+            check_free(path, overwrite)
+        elif path.is_dir():
+            raise ConfigurationError(
+                f"{path} is a folder and will not be overwritten; give another one to write "
+                f"{listing(names)} in"
+            )

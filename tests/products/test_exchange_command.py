@@ -1,5 +1,7 @@
 """``pymcdust export``: which files it writes, and what it refuses."""
 
+import sys
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -55,6 +57,38 @@ def test_coverage_of_what_has_none(export, tmp_path):
     result = export("--coverage", "partial", "--format", "zarr", "--format", "moc")
     assert isinstance(result.exception, ConfigurationError)
     assert "--coverage is of FITS maps, but --format is zarr and moc" in str(result.exception)
+    assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize("there", ["fits", "zarr", "moc"])
+def test_all_or_nothing(export, tmp_path, there):
+    assert export("--format", there).exit_code == 0
+    before = sorted((tmp_path / "maps").iterdir())
+    every = [word for name in ("fits", "zarr", "moc") for word in ("--format", name)]
+    error = export(*every).exception
+    assert isinstance(error, ConfigurationError)
+    assert str(before[-1].name) in str(error)
+    assert "--overwrite" in str(error)
+    assert sorted((tmp_path / "maps").iterdir()) == before
+    assert export(*every, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["emission.zarr", "emission_2998.fits", "data.moc.fits"])
+def test_what_is_of_another_kind_stops_all(export, tmp_path, name):
+    (tmp_path / "maps" / name).mkdir(parents=True)
+    every = [word for name in ("fits", "zarr", "moc") for word in ("--format", name)]
+    error = export(*every, "--overwrite").exception
+    assert isinstance(error, ConfigurationError)
+    assert f"{name} is" in str(error)
+    assert "will not be overwritten" in str(error)
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [name]
+
+
+def test_without_mocpy_nothing_is_written(export, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mocpy", None)
+    error = export("--format", "fits", "--format", "moc").exception
+    assert isinstance(error, ConfigurationError)
+    assert "mocpy" in str(error)
     assert not (tmp_path / "maps").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 import xdggs
 from astropy import units as u
+from astropy.io.votable.ucd import parse_ucd
 
 from pymcdust.errors import ConfigurationError, ResultError
 from pymcdust.products import contents, reconstruction
@@ -95,6 +96,34 @@ def test_units_are_those_of_astropy(stores):
     assert units["distance_edge"] == u.kpc
 
 
+def test_variables_tell_unit_ucd_and_name(make_fit, sky, tmp_path):
+    fit = make_fit(sky, offset="per_superpixel", rho="fixed")
+    words = {}
+    for path in export_zarr(fit, sky, tmp_path):
+        store = xr.open_zarr(path, chunks=None)
+        for name in (*store.data_vars, "frequency"):
+            attrs = store[name].attrs
+            assert {"units", "ucd", "long_name"} <= set(attrs)
+            parse_ucd(attrs["ucd"], check_controlled_vocabulary=True)
+            words[name] = attrs["ucd"]
+        assert store["frequency"].attrs["units"] == "GHz"
+        np.testing.assert_array_equal(store["frequency"], sky["frequency"])
+    assert words["observed"] == "phot.flux.density.sb;em.mm"
+    assert words["reconstructed"] == "phot.flux.density.sb;em.mm;meta.modelled"
+    assert words["residual"] == "stat.fit.residual;phot.flux.density.sb;em.mm"
+    assert words["offset_sd"] == "stat.error;instr.offset;phot.flux.density.sb;em.mm"
+    assert words["temperature"] == "phys.temperature"
+
+
+def test_bands_of_one_kind_have_its_word(fit, sky, tmp_path):
+    alike, unknown = (sky.isel(band=bands) for bands in ([0, 1], [0, 1, 2]))
+    unknown["frequency"] = ("band", [217.0, 353.0, 3e4])
+    for number, (part, word) in enumerate([(alike, ";em.mm.200-400GHz"), (unknown, "")]):
+        path = export_zarr(fit.sel(band=part["band"]), part, tmp_path / str(number))[1]
+        ucd = xr.open_zarr(path, chunks=None)["observed"].attrs["ucd"]
+        assert ucd == "phot.flux.density.sb" + word
+
+
 def test_stores_tell_where_the_data_come_from(fit, sky, tmp_path):
     fit.attrs |= {"versions": '{"numpy": "2.0"}', "configuration": '{"nside": 16}'}
     before = fit.copy(deep=True)
@@ -120,7 +149,7 @@ def test_padding_is_no_estimate(sky, make_fit, tmp_path):
 def test_overwrites_when_told(fit, sky, stores):
     fit["beta"] = fit["beta"] + 0.1
     folder = stores[0].parent
-    with pytest.raises(ConfigurationError, match=r"parameters.zarr exists already.*overwrite"):
+    with pytest.raises(ConfigurationError, match=r"already holds parameters.zarr.*overwrite"):
         export_zarr(fit, sky, folder)
     export_zarr(fit, sky, folder, overwrite=True)
     beta = fit["beta"].sortby("superpixel").values.astype(np.float32)

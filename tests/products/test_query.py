@@ -384,6 +384,15 @@ def test_modes_agree_with_the_draws_one_by_one(fit, sky, make_posterior):
             np.testing.assert_allclose(found, expected[..., 1], rtol=1e-5)
 
 
+def test_percentiles_may_be_written_as_words(fit, sky, make_posterior):
+    query, coords = DustTemperatureQuery(fit, sky, make_posterior(fit)), points(20)
+    for words, numbers in (("50", 50), (["16", "84"], [16, 84]), (np.int8(5), 5.0)):
+        np.testing.assert_array_equal(
+            query(coords, mode="percentile", pct=words),
+            query(coords, mode="percentile", pct=numbers),
+        )
+
+
 def test_posterior_of_a_part_and_with_fixed_parameters(sky, make_fit, make_posterior):
     fit = make_fit(sky, beta="fixed", rho="fixed")
     posterior = make_posterior(fit).isel(superpixel=[6, 0])
@@ -601,6 +610,9 @@ def test_equatorial_and_galactic_numbers(query_of_noise):
         ({"mode": "percentile", "pct": 101}, ConfigurationError, "from 0 to 100"),
         ({"mode": "percentile", "pct": [[1]]}, ConfigurationError, "from 0 to 100"),
         ({"mode": "percentile", "pct": "x"}, ConfigurationError, "from 0 to 100"),
+        ({"quantity": ["temperature"]}, ConfigurationError, "did you mean 'temperature'"),
+        ({"quantity": np.array(["rho", "beta"])}, ConfigurationError, "unknown quantity"),
+        ({"mode": ["map"]}, ConfigurationError, "did you mean 'map'"),
         ({"quantity": "reddening", "mode": "mean"}, ConfigurationError, "given, not inferred"),
         ({"cumulative": True}, ConfigurationError, "does not add up"),
         ({"mode": "median"}, ResultError, "needs a posterior.*pymcdust sample"),

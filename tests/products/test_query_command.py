@@ -113,11 +113,27 @@ def test_table(run, stores, tmp_path):
     held = DustTemperatureQuery(stores / "fit.zarr", stores / "sky.zarr")
     expected = held.query_gal(table["l"].data, table["b"].data, 0.3 * np.ones(2), quantity="beta")
     np.testing.assert_allclose(found["beta"], expected)
-    assert list(found["in_footprint"]) == [True, False]
+    assert list(found["beta_in_footprint"]) == [True, False]
+    assert "temperature_per_voxel" in found.meta["QUERIES"]
     with pytest.raises(ConfigurationError, match="already holds"):
         run("--table", source, "--out", out)
     run("--table", source, "--out", out, "--overwrite")
     assert "temperature" in Table.read(out).colnames
+
+
+def test_tables_of_odd_places(run, tmp_path):
+    source, out = tmp_path / "in.csv", tmp_path / "out.ecsv"
+    source.write_text("l,b\n10,5\n20,96\n")
+    with pytest.raises(ConfigurationError, match="latitude is beyond ±90 degrees: 96 in row 1"):
+        run("--table", source, "--out", out)
+    assert not out.exists()
+    for head, ending in (("l,b", "fits"), ("l,b,distance", "ecsv")):
+        source.write_text(head + "\n")
+        out = tmp_path / f"out.{ending}"
+        assert "The table of 0 places" in run("--table", source, "--out", out)
+        found = Table.read(out)
+        assert len(found) == 0
+        assert "temperature" in found.colnames
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -39,14 +41,8 @@ def test_galactic_columns_in_any_unit(query):
         np.testing.assert_array_equal(result["temperature"].value, expected)
         assert result["temperature"].unit == u.K
         assert len(table.colnames) == 3
-        for field, column in {
-            "in_footprint": "in_footprint",
-            "converged": "converged",
-            "flag": "fit_flag",
-            "padding": "padding",
-            "prior_dominated": "temperature_prior_dominated",
-        }.items():
-            np.testing.assert_array_equal(result[column], flags[field])
+        for field in ("in_footprint", "converged", "flag", "padding", "prior_dominated"):
+            np.testing.assert_array_equal(result[f"temperature_{field}"], flags[field])
 
 
 def test_equatorial_columns(query):
@@ -70,9 +66,9 @@ def test_without_distances_each_row_has_all_voxels(query):
     assert result["temperature"].shape == (10, 2)
     directions = SkyCoord(coords.l, coords.b, frame="galactic")
     np.testing.assert_array_equal(result["temperature"].value, query(directions))
-    edges = result["distance_edge"]
+    edges = result["temperature_distance_edge"]
     assert edges.unit == u.kpc
-    inside = result["in_footprint"]
+    inside = result["temperature_in_footprint"]
     np.testing.assert_array_equal(edges[inside], np.tile([0, 0.5, 2], (inside.sum(), 1)))
 
 
@@ -105,10 +101,89 @@ def test_several_answers_in_one_table(query, tmp_path):
         write_table(table, tmp_path / name)
         again = read_table(tmp_path / name)
         np.testing.assert_allclose(again["temperature"], table["temperature"], rtol=1e-6)
-        np.testing.assert_array_equal(again["converged"], table["converged"])
+        np.testing.assert_array_equal(
+            again["temperature_converged"], table["temperature_converged"]
+        )
         assert again["emission_353"].unit == u.MJy / u.sr
-    with pytest.raises(ConfigurationError, match="has a column 'temperature' already"):
+        # A table that an earlier query made can be asked again, and only the same is refused.
+        assert "rho" in query_table(query, again, "rho").colnames
+        with pytest.raises(ConfigurationError, match="already has temperature, temperature_in_"):
+            query_table(query, again)
+    assert table["temperature_percentile"].description.endswith("percentile 16 and 84")
+
+
+FLAGS = ("in_footprint", "converged", "flag", "prior_dominated", "padding", "distance_edge")
+
+
+def test_no_column_of_the_user_is_replaced(query):
+    mine = {"l": [100.0], "b": [10.0]}
+    names = ["converged", "padding", "in_footprint", "fit_flag", "distance_edge"]
+    result = query_table(query, Table({**mine, **{name: ["mine"] for name in names}}))
+    assert all(list(result[name]) == ["mine"] for name in names)
+    for name in ("temperature", *(f"temperature_{flag}" for flag in FLAGS)):
+        with pytest.raises(
+            ConfigurationError, match=rf"already has {name};.*rename_column\('{name}'"
+        ):
+            query_table(query, Table({**mine, name: ["mine"]}))
+    with_distance = Table({**mine, "distance": [0.3], "temperature_distance_edge": ["mine"]})
+    assert list(query_table(query, with_distance)["temperature_distance_edge"]) == ["mine"]
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "fits"])
+def test_a_table_tells_where_its_answers_come_from(
+    make_sky, make_fit, make_posterior, tmp_path, ending
+):
+    sky = make_sky(np.arange(150))
+    fit = make_fit(sky)
+    posterior = make_posterior(fit)
+    posterior.attrs |= {"method": "nuts"}
+    query = DustTemperatureQuery(fit, sky, posterior)
+    table = Table({"l": [100.0], "b": [10.0]}, meta={"ORIGIN": "my telescope"})
+    for number, kwargs in enumerate(({}, {"mode": "mean"})):
+        path = tmp_path / f"{number}.{ending}"
+        write_table(query_table(query, table, **kwargs), path)
+        table = read_table(path)
+    assert table.meta["ORIGIN"] == "my telescope"
+    told = json.loads(table.meta["QUERIES"])
+    assert list(told) == ["temperature", "temperature_mean"]
+    for cards in told.values():
+        assert cards["MODEL"] == "temperature_per_voxel"
+        assert cards["PYMCDUST"] == "0.1.0"
+        assert cards["CREATOR"].startswith("pymcdust ")
+        assert json.loads(cards["MODELDEF"]) == json.loads(fit.attrs["model_definition"])
+        assert json.loads(cards["FILES"]) == json.loads(sky.attrs["files"])
+    methods = [json.loads(cards["PROVENAN"]).get("method") for cards in told.values()]
+    assert methods == [None, "nuts"]
+
+
+@pytest.mark.parametrize("mine", ["mine", 3, ["mine"]])
+def test_meta_of_the_user_is_not_replaced(query, mine):
+    table = Table({"l": [100.0], "b": [10.0]}, meta={"QUERIES": mine})
+    with pytest.raises(ConfigurationError, match="meta has 'QUERIES' already"):
         query_table(query, table)
+
+
+def test_a_table_without_rows(query, tmp_path):
+    for names in (["l", "b"], ["ra", "dec", "distance"]):
+        empty = Table({name: np.zeros(0) for name in names})
+        result = query_table(query, empty)
+        assert len(result) == 0
+        assert result["temperature"].shape == (0, 2) if len(names) == 2 else (0,)
+        assert ("temperature_distance_edge" in result.colnames) == (len(names) == 2)
+        write_table(result, tmp_path / f"{len(names)}.ecsv")
+
+
+def test_latitudes_beyond_the_poles_are_named_by_row(query):
+    table = Table({"l": [10.0, 20.0, 30.0], "b": MaskedColumn([5.0, 96.0, -91.0])})
+    with pytest.raises(ConfigurationError, match=r"latitude.*: 96 in row 1 and -91 in row 2"):
+        query_table(query, table)
+    table["b"].mask[1:] = True
+    assert np.isnan(query_table(query, table)["temperature"][1:]).all()
+
+
+def test_distances_in_single_precision(query):
+    table = Table({"l": [100.0], "b": [10.0], "distance": np.array([0.3], ">f4")})
+    assert table_coordinates(table).distance.dtype == np.float32
 
 
 @pytest.mark.parametrize(
