@@ -15,6 +15,7 @@ from pymcdust.commands.options import (
     SkyPath,
     read_setting,
 )
+from pymcdust.products.reliability import flag_bits
 from pymcdust.terminal import console, made, progress_bar, table
 
 
@@ -99,7 +100,6 @@ def flag_counts(fit: xr.Dataset) -> dict[str, list[str]]:
     """Count the superpixels that converged, and those with each flag."""
     flag = fit["flag"]
     counts = {"all": fit.sizes["superpixel"], "converged": int(fit["converged"].sum())}
-    meanings = flag.attrs["flag_meanings"].split()
-    for name, mask in zip(meanings, flag.attrs["flag_masks"], strict=True):
+    for name, mask in flag_bits(fit).items():
         counts[name.replace("_", " ")] = int(((flag & mask) > 0).sum())
     return {"superpixels": list(counts), "number": [f"{n:,}" for n in counts.values()]}

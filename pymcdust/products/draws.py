@@ -8,10 +8,8 @@ import numpy as np
 import xarray as xr
 
 from pymcdust.errors import ResultError, listing, unknown
+from pymcdust.products.reconstruction import PARAMETERS
 from pymcdust.products.reliability import voxels_in_use
-
-#: The parameters as they are thought of.
-ORDER: tuple[str, ...] = ("temperature", "beta", "rho", "offset")
 
 
 class Quantity(NamedTuple):
@@ -155,7 +153,9 @@ def _check_labels(what: str, given: Any, trees: Mapping[str, Any]) -> None:
 
 def _names(variables: Sequence[str] | None, known: Sequence[str]) -> list[str]:
     if variables is None:
-        return [name for name in ORDER if name in known] + [n for n in known if n not in ORDER]
+        return [name for name in PARAMETERS if name in known] + [
+            n for n in known if n not in PARAMETERS
+        ]
     names = [variables] if isinstance(variables, str) else list(variables)
     if not names:
         raise ResultError(f"variables is empty; allowed are {listing(known)}")
@@ -265,7 +265,9 @@ def _truths(truth: xr.Dataset | Mapping[str, Any] | None, known: Sequence[str]) 
         return xr.Dataset()
     if isinstance(truth, xr.Dataset):
         mine = {
-            name: f"true_{name}" for name in (*ORDER, *known) if f"true_{name}" in truth.variables
+            name: f"true_{name}"
+            for name in (*PARAMETERS, *known)
+            if f"true_{name}" in truth.variables
         }
         if not mine:
             raise ResultError(
@@ -278,7 +280,7 @@ def _truths(truth: xr.Dataset | Mapping[str, Any] | None, known: Sequence[str]) 
             f"the truth is of type {type(truth).__name__}; allowed are a simulated sky, or a "
             'mapping such as {"temperature": ("voxel", [19.8, 17.2]), "beta": 1.6}'
         )
-    allowed = dict.fromkeys((*ORDER, *known))
+    allowed = dict.fromkeys((*PARAMETERS, *known))
     for name in truth:
         if name not in allowed:
             raise ResultError(unknown("parameter of the truth", name, allowed))

@@ -11,6 +11,7 @@ from pymcdust.physics.bands import BANDS, FREQUENCY, PAPER_SIGMA
 from pymcdust.physics.emission import emissivity, sightline_emission
 from pymcdust.sky.dataset import build_sky
 from pymcdust.sky.morphology import mock_reddening, random_stream
+from pymcdust.sky.validation import DIMS
 
 #: The parameters of Eq. 4, with the dimensions that each may have and its unit.
 PARAMETERS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -24,8 +25,6 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], str]] = {
 #: near 0.38 and 1.1 kpc.
 CEPHEUS_SUPERPIXEL: int = 5908
 CEPHEUS_EDGE: tuple[float, ...] = (0.0, 0.841, 3.758)
-
-DUST_DIMS: tuple[str, ...] = ("superpixel", "pixel", "voxel")
 
 Truth = Mapping[str, Any] | xr.Dataset
 Draw = Callable[[dict[str, np.ndarray], np.random.Generator], xr.Dataset]
@@ -227,9 +226,9 @@ def _check_reddening(sky: xr.Dataset) -> None:
     ]
     if missing:
         raise ConfigurationError(f"the sky given as reddening lacks {listing(missing)}")
-    if sky["reddening"].dims != DUST_DIMS:
+    if sky["reddening"].dims not in DIMS["reddening"]:
         raise ConfigurationError(
-            f"reddening has the dimensions {sky['reddening'].dims}; allowed are {DUST_DIMS}"
+            f"reddening has the dimensions {sky['reddening'].dims}; allowed are {DIMS['reddening'][0]}"
         )
     for name, allowed in (("ordering", "nested"), ("frame", "galactic")):
         if sky.attrs.get(name, allowed) != allowed:
