@@ -228,7 +228,8 @@ def _check_reddening(sky: xr.Dataset) -> None:
         raise ConfigurationError(f"the sky given as reddening lacks {listing(missing)}")
     if sky["reddening"].dims not in DIMS["reddening"]:
         raise ConfigurationError(
-            f"reddening has the dimensions {sky['reddening'].dims}; allowed are {DIMS['reddening'][0]}"
+            f"reddening has the dimensions {sky['reddening'].dims}; allowed are "
+            f"{DIMS['reddening'][0]}"
         )
     for name, allowed in (("ordering", "nested"), ("frame", "galactic")):
         if sky.attrs.get(name, allowed) != allowed:
