@@ -12,7 +12,7 @@ from pymcdust.terminal import made, working
 def explore(
     fit: FitPath,
     sky: SkyPath,
-    out: Annotated[Path, typer.Option(help="where the page goes (HTML)")] = Path("explore.html"),
+    out: Annotated[Path, typer.Option(help="where the page goes (.html)")] = Path("explore.html"),
     posterior: Annotated[
         Path | None, typer.Option(help="a posterior (Zarr), to be shown beside the fit")
     ] = None,

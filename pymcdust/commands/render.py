@@ -22,9 +22,10 @@ def render(
         ),
     ] = None,
     look: Annotated[
-        tuple[float, float], typer.Option(metavar="L B", help="where it looks, Galactic, degrees")
+        tuple[float, float],
+        typer.Option(metavar="L B", help="where it looks, Galactic, degrees; north is up"),
     ] = (180.0, 0.0),
-    fov: Annotated[float, typer.Option(metavar="DEG", help="width of the picture")] = 90.0,
+    fov: Annotated[float, typer.Option(metavar="DEG", help="field: width of the picture")] = 90.0,
     size: Annotated[
         tuple[int, int], typer.Option(metavar="W H", help="size of the picture in points")
     ] = (1280, 720),
@@ -36,6 +37,13 @@ def render(
         float | None,
         typer.Option(help="light that is as bright as can be; found from the first picture"),
     ] = None,
+    saturation: Annotated[
+        float, typer.Option(help="exponent of the saturation; smaller shows small differences")
+    ] = 0.25,
+    brightness: Annotated[
+        float,
+        typer.Option(help="exponent of the brightness; 1 is the paper's", show_default="1/2.2"),
+    ] = 1 / 2.2,
     nside: Annotated[
         int | None, typer.Option(help="Nside of the reddening, up to the sky's; the superpixels'")
     ] = None,
@@ -52,25 +60,29 @@ def render(
     """Render dust as a camera among it would see it: brightness is dust, colour its temperature."""
     from pymcdust import open_posterior, open_sky
     from pymcdust.products.film import check_file, take_pictures, write_film, write_still
-    from pymcdust.products.render import Camera, loop_camera
+    from pymcdust.products.legend import check_legend
+    from pymcdust.products.render import Camera, check_settings, loop_camera
     from pymcdust.products.volume import Volume
     from pymcdust.sky.store import open_store
 
     # What cannot be written in the end is refused before anything is rendered.
-    check_file(out, overwrite)
-    still = out.suffix == ".png"
+    still = check_file(out, overwrite, size=size) == ".png"
+    check_settings(exposure, saturation, brightness)
     if still:
         cameras = [Camera(camera or (0.0, radius, 0.0), look, fov, size)]
     elif camera is None:
         cameras = loop_camera(frames, radius, look=look, field=fov, size=size)
     else:
         raise ConfigurationError("a film goes around the Sun: give --radius, and no --camera")
+    if legend:
+        for one in cameras:
+            check_legend(one)
     tree = None if posterior is None else open_posterior(posterior)
     with working("making the volume"):
         volume = Volume.from_fit(
             open_store(fit), open_sky(sky), tree, draw=draw, nside=nside, smooth=smooth
         )
-    pictures = take_pictures(volume, cameras, exposure, legend=legend)
+    pictures = take_pictures(volume, cameras, exposure, saturation, brightness, legend)
     pictures = track(pictures, "rendering", total=len(cameras), console=console)
     if still:
         (picture,) = pictures

@@ -9,9 +9,12 @@ from pathlib import Path
 import xarray as xr
 from plotly.offline import get_plotlyjs
 
-from pymcdust.errors import ConfigurationError
+from pymcdust.errors import ConfigurationError, unknown
 from pymcdust.products.explorer_data import explorer_data
 from pymcdust.products.staging import staged
+
+#: Endings of the page.
+ENDINGS: tuple[str, ...] = (".html", ".htm")
 
 #: The page's own scripts, in the order in which they need each other.
 SCRIPTS: tuple[str, ...] = (
@@ -43,7 +46,7 @@ def explore(
     fit, sky : Dataset
         The fit, and the sky that was fitted. The fit may cover a part of the sky.
     out : path
-        The page (HTML).
+        The page, whose name ends in ``.html`` or ``.htm``.
     posterior : DataTree, optional
         Draws of the same superpixels, or of some of them: the page can then show their median and
         quantiles in the place of the maximum a posteriori.
@@ -61,11 +64,13 @@ def explore(
     ResultError
         If the fit lacks a variable, or fit, sky and posterior do not belong together.
     ConfigurationError
-        If `out` exists and may not be replaced, or is a folder.
+        If `out` exists and may not be replaced, is a folder, or has another ending.
     """
     out = Path(out)
     if out.is_dir():
         raise ConfigurationError(f"{out} is a folder; give the name of a file, such as {out}.html")
+    if out.suffix.lower() not in ENDINGS:
+        raise ConfigurationError(unknown("ending of the page", out.suffix or out.name, ENDINGS))
     with staged(out.parent, [out.name], overwrite) as unfinished:
         page = _page(explorer_data(fit, sky, posterior))
         (unfinished / out.name).write_text(page, encoding="utf-8")
@@ -76,10 +81,11 @@ def _page(data: dict) -> str:
     """Fill in the page's parts, whatever is in them, in one pass."""
     source = resources.files("pymcdust.products") / "explorer_page"
     count = data["arrays"]["superpixel"]["shape"][0]
+    superpixels = f"{count:,} superpixel{'s' if count > 1 else ''}"
     parts = {
-        "title": escape(f"pymcdust: {data['model']}, {count:,} superpixels"),
+        "title": escape(f"pymcdust: {data['model']}, {superpixels}"),
         "subtitle": escape(
-            f"Model {data['model']}; {count:,} superpixels of Nside {data['nside']}; "
+            f"Model {data['model']}; {superpixels} of Nside {data['nside']}; "
             f"reddening in the unit of {data['reddening_unit']}."
         ),
         "footer": escape(f"Made by pymcdust {data['version']}. Drawn by plotly.js."),

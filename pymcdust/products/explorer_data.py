@@ -18,6 +18,7 @@ from pymcdust.products.reconstruction import BLOCK_SIZE, PARAMETERS, match, obse
 from pymcdust.products.reliability import (
     PRIOR_DOMINATED,
     chi2_per_datum,
+    flag_bits,
     is_fixed,
     prior_dominated,
     voxels_in_use,
@@ -41,6 +42,11 @@ COLOURS: dict[str, str] = {
 #: What lies between these shares of a posterior, or of a prior: one standard deviation of a normal.
 SHARES: tuple[float, float] = (0.16, 0.84)
 
+#: Endings of the names of error bars, which the page holds in 16 bits, and the largest ratio of two
+#: of an array for which that is enough: the logarithm is then known to 0.0002.
+BARS: tuple[str, ...] = ("_down", "_up")
+MOST_RATIO = 1e12
+
 #: The number of steps in which a colour map is written down.
 COLOUR_STEPS = 64
 
@@ -63,7 +69,8 @@ def explorer_data(
     -------
     dict
         What JSON can hold. An array is a dictionary of ``dims``, ``shape``, ``type`` (``"f4"``,
-        ``"i4"`` or ``"u1"``, little-endian) and ``data`` (base64).
+        ``"i4"``, ``"u1"`` or ``"u2"``, little-endian) and ``data`` (base64). Where it has ``least``
+        and ``step`` its codes are 0 for NaN, 1 for 0, and k for exp(least + (k - 2) step).
 
     Raises
     ------
@@ -81,7 +88,6 @@ def explorer_data(
     if posterior is not None:
         estimates["posterior"] = _of_posterior(posterior, fit)
     means["chi2"] = _bare(chi2_per_datum(fit))
-    flag = fit["flag"].attrs
     return {
         "nside": int(fit.attrs["superpixel_nside"]),
         "model": str(fit.attrs.get("model", "unnamed")),
@@ -95,13 +101,7 @@ def explorer_data(
         },
         "bands": [str(band) for band in sky["band"].values],
         "frequency": sky["frequency"].values.tolist(),
-        "flags": dict(
-            zip(
-                flag.get("flag_meanings", "").split(),
-                np.atleast_1d(flag.get("flag_masks", [])).tolist(),
-                strict=True,
-            )
-        ),
+        "flags": flag_bits(fit),
         "parameters": {name: _about(fit, name) for name in PARAMETERS},
         "scales": _scales(estimates["fit"], means, in_use, fit["converged"].values.astype(bool)),
         "arrays": {
@@ -113,7 +113,10 @@ def explorer_data(
             **{name: _encoded(values) for name, values in means.items()},
         },
         "estimates": {
-            name: {key: _encoded(values) for key, values in estimate.items()}
+            name: {
+                key: _compact(values) if key.endswith(BARS) else _encoded(values)
+                for key, values in estimate.items()
+            }
             for name, estimate in estimates.items()
         },
     }
@@ -123,17 +126,21 @@ def _means(sky: xr.Dataset, rows: np.ndarray) -> dict[str, xr.DataArray]:
     """Average over the valid pixels of each superpixel, block by block."""
     sizes = sky.sizes
     step = max(1, BLOCK_SIZE // (sizes["pixel"] * max(sizes["voxel"], sizes["band"])))
-    emission, scatter = np.empty((2, len(rows), sizes["band"]))
+    emission, scatter, noise = np.empty((3, len(rows), sizes["band"]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = sky.isel(superpixel=rows[part])
         glow = observed(block)
         emission[part] = _mean(glow)
         scatter[part] = np.sqrt(_mean((glow - emission[part][:, np.newaxis]) ** 2))
+        shape = dict(zip(("superpixel", "pixel", "band"), glow.shape, strict=True))
+        sigma = block["sigma"].variable.set_dims(shape).transpose(*shape).values
+        noise[part] = np.sqrt(_mean(np.where(np.isfinite(glow), sigma, np.nan) ** 2))
     return {
         "reddening": xr.DataArray(mean_reddening(sky, rows)[:, 0], dims=("superpixel", "voxel")),
         "emission": xr.DataArray(emission, dims=("superpixel", "band")),
         "emission_sd": xr.DataArray(scatter, dims=("superpixel", "band")),
+        "sigma": xr.DataArray(noise, dims=("superpixel", "band")),
     }
 
 
@@ -158,7 +165,7 @@ def _of_fit(fit: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _of_posterior(posterior: xr.DataTree, fit: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return median, standard deviation and `SHARES` of the draws, in the superpixels of a fit."""
+    """Return median, deviation and distances down and up to `SHARES` of the draws, as in a fit."""
     draws, position = checked_draws(posterior, fit)
     estimate = {}
     for name in SPECTRUM:
@@ -174,7 +181,7 @@ def _of_posterior(posterior: xr.DataTree, fit: xr.Dataset) -> dict[str, xr.DataA
         median = summary["median"].assign_attrs(attrs)
         known = fit.assign({name: median, f"{name}_sd": summary["sd"]})
         estimate[name] = _bare(median)
-        estimate |= {f"{name}_{key}": _bare(summary[key]) for key in ("sd", "low", "high")}
+        estimate |= {f"{name}_{key}": _bare(summary[key]) for key in ("sd", "down", "up")}
         estimate[f"{name}_prior_dominated"] = _bare(
             prior_dominated(known, name) & np.isfinite(median)
         )
@@ -190,7 +197,8 @@ def _summary(draws: xr.DataArray) -> xr.Dataset:
         quantiles = part.quantile([*SHARES, 0.5], ("chain", "draw"), skipna=False)
         low, high, median = (quantiles.isel(quantile=k, drop=True) for k in range(3))
         sd = part.std(("chain", "draw"), ddof=1)
-        parts.append(xr.Dataset({"median": median, "sd": sd, "low": low, "high": high}))
+        widths = {"sd": sd, "down": median - low, "up": high - median}
+        parts.append(xr.Dataset({"median": median, **widths}))
     return xr.concat(parts, "superpixel") if len(parts) > 1 else parts[0]
 
 
@@ -276,10 +284,28 @@ def _bare(variable: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(variable.values, dims=variable.dims, attrs=variable.attrs)
 
 
-def _encoded(array: xr.DataArray) -> dict[str, Any]:
+def _compact(array: xr.DataArray) -> dict[str, Any]:
+    """Write down an array of error bars in 16 bits, as steps of the logarithm."""
+    values = array.values
+    present = np.isfinite(values)
+    positive = present & (values > 0)
+    if not positive.any() or (values[present] < 0).any():
+        return _encoded(array)
+    logarithm = np.log(values, out=np.zeros(values.shape), where=positive)
+    least, most = logarithm[positive].min(), logarithm[positive].max()
+    if most - least > np.log(MOST_RATIO):
+        return _encoded(array)
+    last = np.iinfo(np.uint16).max - 2
+    step = (most - least) / last or 1.0
+    codes = np.where(positive, np.rint((logarithm - least) / step) + 2, present)
+    packed = _encoded(array.copy(data=codes), "<u2")
+    return {**packed, "least": float(least), "step": float(step)}
+
+
+def _encoded(array: xr.DataArray, kind: str = "") -> dict[str, Any]:
     """Write down an array: real numbers in single precision, ``superpixel`` slowest."""
     array = array.transpose("superpixel", ..., missing_dims="ignore")
-    kind = {"i": "<i4", "u": "<u1", "b": "<u1"}.get(array.dtype.kind, "<f4")
+    kind = kind or {"i": "<i4", "u": "<u1", "b": "<u1"}.get(array.dtype.kind, "<f4")
     return {
         "dims": list(array.dims),
         "shape": list(array.shape),

@@ -4,17 +4,19 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
 from pymcdust.errors import ConfigurationError, unknown
-from pymcdust.products.legend import add_legend
+from pymcdust.products.legend import add_legend, check_legend
 from pymcdust.products.render import (
     BRIGHTNESS_GAMMA,
     SATURATION_GAMMA,
     Camera,
+    check_settings,
     develop,
     exposure_of,
     light_of,
@@ -33,12 +35,63 @@ RATE = 25
 QUALITY = 18
 
 
-def check_file(path: Path, overwrite: bool, allowed: Sequence[str] = ENDINGS) -> None:
-    """Raise a ConfigurationError if a file has no ending that is allowed, or must not be there."""
-    if path.suffix not in allowed:
+def check_file(
+    path: Path,
+    overwrite: bool,
+    allowed: Sequence[str] = ENDINGS,
+    size: tuple[int, int] | None = None,
+) -> str:
+    """Return the ending of a file in small letters, if such pictures can be written there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    overwrite : bool
+        Whether a file may be replaced.
+    allowed : sequence of str, optional
+        Endings that are allowed.
+    size : (int, int), optional
+        Width and height of the pictures in points.
+
+    Returns
+    -------
+    str
+        One of `allowed`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file has another ending, exists, or its folder cannot be made or written in, or a
+        side of the pictures is odd in MP4.
+    """
+    ending = path.suffix.lower()
+    if ending not in allowed:
         raise ConfigurationError(unknown("ending of the file", path.suffix or path.name, allowed))
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise ConfigurationError(f"{path} exists; give another name, or ask to overwrite")
+    nearest = next(folder for folder in path.resolve().parents if folder.exists())
+    if not nearest.is_dir():
+        raise ConfigurationError(f"{nearest} is a file; give a folder to write {path.name} in")
+    try:
+        with TemporaryDirectory(prefix=".unfinished-", dir=nearest):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{nearest} cannot be written in ({error.strerror}); give another folder"
+        ) from error
+    if ending == ".mp4" and size is not None:
+        _check_even(*size)
+    return ending
+
+
+def _check_even(width: int, height: int) -> None:
+    if width % 2 or height % 2:
+        raise ConfigurationError(
+            f"the pictures are {width} x {height} points; in MP4 both numbers are even"
+        )
 
 
 def take_pictures(
@@ -68,7 +121,16 @@ def take_pictures(
     ------
     (height, width, 3) array of uint8
         One picture after the other, for `write_film`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is impossible, or the pictures are too small for the legend.
     """
+    check_settings(exposure, saturation_gamma, brightness_gamma)
+    if legend:
+        for camera in cameras:
+            check_legend(camera)
     for camera in cameras:
         light = light_of(volume, camera)
         exposure = exposure_of(light) if exposure is None else exposure
@@ -84,7 +146,7 @@ def write_still(path: str | Path, picture: np.ndarray, overwrite: bool = False) 
     Parameters
     ----------
     path : path
-        The file, whose name ends in ``.png``.
+        The file, whose name ends in ``.png`` or ``.PNG``.
     picture : (height, width, 3) array of uint8
         The picture.
     overwrite : bool, optional
@@ -137,11 +199,11 @@ def write_film(
         If the film cannot be encoded, as where the disk is full.
     """
     path = Path(path)
-    check_file(path, overwrite, ENDINGS[1:])
-    if not 0 < rate <= (50 if path.suffix == ".gif" else 240):
+    ending = check_file(path, overwrite, ENDINGS[1:])
+    if not 0 < rate <= (50 if ending == ".gif" else 240):
         raise ConfigurationError(f"rate is {rate}; allowed are 1 to 240 a second, to 50 in GIF")
     with staged(path.parent, [path.name], overwrite) as unfinished:
-        write = _write_gif if path.suffix == ".gif" else _write_mp4
+        write = _write_gif if ending == ".gif" else _write_mp4
         write(unfinished / path.name, _alike(pictures), rate)
     return path
 
@@ -171,10 +233,7 @@ def _write_gif(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], rate: int) -> None:
     first = next(pictures)
     height, width = first.shape[:2]
-    if height % 2 or width % 2:
-        raise ConfigurationError(
-            f"the pictures are {width} x {height} points; in MP4 both numbers are even"
-        )
+    _check_even(width, height)
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
         *("-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),

@@ -1,11 +1,13 @@
 """What a rendered picture means, written on it: colours, scale, place and direction."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pymcdust.errors import ConfigurationError
 from pymcdust.products.render import (
     BRIGHTNESS_GAMMA,
     SATURATION_GAMMA,
@@ -20,11 +22,20 @@ BAR: tuple[float, float] = (12.0, 26.0)
 TICKS: tuple[int, ...] = (12, 14, 16, 18, 20, 22, 24, 26)
 
 #: Lengths of the scale [deg]; the longest is taken that is no more than a fifth of the picture.
-SCALES: tuple[float, ...] = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+SCALES: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 
 #: Width of the picture in heights of the letters, and the smallest letters [points].
 _LETTERS = 84
 _SMALLEST = 7
+
+#: Heights, in those of the letters: of a legend of one line, and of each line more.
+_HEIGHT = 5.0
+_LINE = 3.6
+
+#: Widths, in those of the letters: of the bar and the patch beside it, with the margins; the bar
+#: is as wide as the picture allows where they have a line for themselves.
+_BAR_SIDE = 37
+_BAR_LEAST = 27
 
 #: How much of the picture is left of its brightness below the legend.
 _SHADE = 0.35
@@ -79,34 +90,32 @@ def add_legend(
     -------
     (height, width, 3) array of uint8
         The picture, with a legend along its lower edge.
+
+    Raises
+    ------
+    ConfigurationError
+        If the picture is too small for a legend.
     """
-    width = camera.size[0]
-    em = max(_SMALLEST, width // _LETTERS)
-    font = ImageFont.truetype(
-        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", em
-    )
-    height = min(5 * em, camera.size[1])
+    plan = _plan(camera)
+    em, width = plan.em, camera.size[0]
     picture = picture.copy()
-    picture[-height:] = np.rint(picture[-height:] * _SHADE)
+    picture[-plan.height :] = np.rint(picture[-plan.height :] * _SHADE)
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    top = camera.size[1] - height + em
-    x, y, z = (f"{value + 0.0:.4g}".replace("-", "−") for value in np.round(camera.position, 3))
-    longitude, latitude = (f"{value:.4g}".replace("-", "−") for value in camera.look)
-    draw.text((em, top), f"camera at ({x}, {y}, {z}) pc", _WHITE, font)
-    looks = f"looks at l = {longitude}°, b = {latitude}°"
-    draw.text((em, top + 1.6 * em), looks, _WHITE, font)
+    tops = [camera.size[1] - plan.height + em + round(line * _LINE * em) for line in plan.lines]
 
-    length, degrees = _scale(camera)
-    middle = 0.42 * width
-    line = top + 0.5 * em
-    ends = (middle - length / 2, middle + length / 2)
-    draw.line([(ends[0], line), (ends[1], line)], _WHITE, max(1, em // 8))
-    for end in ends:
+    for number, text in enumerate(plan.texts):
+        draw.text((em, tops[0] + 1.6 * em * number), text, _WHITE, plan.font)
+
+    left, right = plan.scale
+    line = tops[1] + 0.5 * em
+    draw.line([(left, line), (right, line)], _WHITE, max(1, em // 8))
+    for end in plan.scale:
         draw.line([(end, line - em / 3), (end, line + em / 3)], _WHITE, max(1, em // 8))
-    draw.text((middle, top + 1.6 * em), f"{degrees:g}°", _WHITE, font, anchor="ma")
+    middle = (left + right) / 2
+    draw.text((middle, tops[1] + 1.6 * em), plan.degrees, _WHITE, plan.font, anchor="ma")
 
-    first, last = round(width - 37 * em), width - 10 * em
+    top, (first, last) = tops[2], plan.bar
     temperature = np.linspace(*BAR, last - first)
     bar = to_bytes(colour_bar(temperature, saturation_gamma, brightness_gamma))
     image.paste(Image.fromarray(np.tile(bar, (em, 1, 1))), (first, top))
@@ -114,11 +123,62 @@ def add_legend(
         place = first + (tick - BAR[0]) / (BAR[1] - BAR[0]) * (last - first - 1)
         draw.line([(place, top + em), (place, top + 1.4 * em)], _PALE)
         text = f"{tick} K" if tick == TICKS[-1] else f"{tick}"
-        draw.text((place, top + 1.6 * em), text, _WHITE, font, anchor="ma")
+        draw.text((place, top + 1.6 * em), text, _WHITE, plan.font, anchor="ma")
     patch = width - round(5 * em)
     draw.rectangle([patch, top, patch + 2 * em, top + em - 1], (140, 140, 140))
-    draw.text((patch + em, top + 1.6 * em), "prior only", _WHITE, font, anchor="ma")
+    draw.text((patch + em, top + 1.6 * em), "prior only", _WHITE, plan.font, anchor="ma")
     return np.asarray(image)
+
+
+def check_legend(camera: Camera) -> None:
+    """Raise a ConfigurationError if a camera's picture is too small for a legend."""
+    _plan(camera)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where the three parts of a legend are: texts, scale and colour bar [points]."""
+
+    em: int
+    font: ImageFont.FreeTypeFont
+    height: int
+    texts: tuple[str, str]
+    degrees: str
+    scale: tuple[float, float]
+    bar: tuple[int, int]
+    lines: tuple[int, int, int]
+
+
+def _plan(camera: Camera) -> _Plan:
+    """Put the parts of a legend side by side, or below each other where they would overlap."""
+    width, height = camera.size
+    em = max(_SMALLEST, width // _LETTERS)
+    font = ImageFont.truetype(
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", em
+    )
+    x, y, z = (f"{value + 0.0:.4g}".replace("-", "−") for value in np.round(camera.position, 3))
+    longitude, latitude = (f"{value:.4g}".replace("-", "−") for value in camera.look)
+    texts = (f"camera at ({x}, {y}, {z}) pc", f"looks at l = {longitude}°, b = {latitude}°")
+    length, number = _scale(camera)
+    degrees = f"{number:g}°"
+
+    end = em + max(font.getlength(text) for text in texts)
+    half = max(length, font.getlength(degrees)) / 2
+    beside = width - _BAR_SIDE * em
+    middle, bar, lines = 0.42 * width, (beside, width - 10 * em), (0, 0, 0)
+    if end + em > middle - half or middle + half + 2 * em > beside:
+        middle, bar, lines = width - em - half, (2 * em, width - 10 * em), (0, 0, 1)
+        if end + em > middle - half:
+            middle, lines = em + half, (0, 1, 2)
+    legend = round((_HEIGHT + _LINE * lines[-1]) * em)
+    least = (max(_BAR_LEAST * em, round(max(end, middle + half)) + em), legend)
+    if width < least[0] or height < least[1]:
+        raise ConfigurationError(
+            f"the picture has {width} x {height} points; its legend needs {least[0]} x {least[1]}, "
+            "so ask for none (--no-legend, or legend=False)"
+        )
+    scale = (middle - length / 2, middle + length / 2)
+    return _Plan(em, font, legend, texts, degrees, scale, bar, lines)
 
 
 def _scale(camera: Camera) -> tuple[float, float]:

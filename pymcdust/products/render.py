@@ -26,6 +26,12 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 #: A direction nearer than this [deg] to the one that is up leaves the camera's roll open.
 _LEAST_ANGLE = 1e-3
 
+#: Up in the picture are these directions [deg], the second where a camera looks along the first.
+_UP: tuple[tuple[float, float], ...] = ((0.0, 90.0), (0.0, 0.0))
+
+#: Most points of a picture: each takes some 200 bytes of memory. An 8K picture has 33 million.
+MOST_POINTS = 50_000_000
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -41,9 +47,10 @@ class Camera:
     field : float
         Width of the picture [deg], less than 180; the projection is gnomonic.
     size : (int, int)
-        Width and height of the picture in points.
-    up : (float, float)
-        The direction that is up in the picture, longitude and latitude [deg].
+        Width and height of the picture in points, of which it has no more than `MOST_POINTS`.
+    up : (float, float), optional
+        The direction that is up in the picture, longitude and latitude [deg]. By default it is
+        the north Galactic pole, or l = 0 for a camera that looks at a pole.
 
     Raises
     ------
@@ -54,21 +61,27 @@ class Camera:
     --------
     >>> Camera(look=(90.0, 0.0)).axes()[0].round(6) + 0.0
     array([0., 1., 0.])
+
+    Towards the pole l = 0 is above, and l = 90 to the right:
+
+    >>> Camera(look=(0.0, 90.0)).axes()[1].round(6) + 0.0
+    array([0., 1., 0.])
     """
 
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     look: tuple[float, float] = (180.0, 0.0)
     field: float = 90.0
     size: tuple[int, int] = (1280, 720)
-    up: tuple[float, float] = (0.0, 90.0)
+    up: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        for name, count in (("position", 3), ("look", 2), ("up", 2)):
-            given = getattr(self, name)
-            if np.shape(given) != (count,) or not np.all(np.isfinite(given)):
-                raise ConfigurationError(
-                    f"{name} of the camera is {given!r}; allowed are {count} numbers"
-                )
+        if np.shape(self.position) != (3,) or not np.all(np.isfinite(self.position)):
+            raise ConfigurationError(
+                f"position of the camera is {self.position!r}; allowed are 3 numbers"
+            )
+        _check_direction("look of the camera", self.look)
+        if self.up is not None:
+            _check_direction("up of the camera", self.up)
         if not 0 < self.field < 180:
             raise ConfigurationError(
                 f"the field is {self.field} degrees wide; allowed is more than 0 and less than 180"
@@ -77,18 +90,22 @@ class Camera:
             raise ConfigurationError(
                 f"the picture's size is {self.size!r}; allowed are two whole numbers above 0"
             )
-        if np.linalg.norm(np.cross(_direction(self.look), _direction(self.up))) < np.deg2rad(
-            _LEAST_ANGLE
-        ):
+        if self.size[0] * self.size[1] > MOST_POINTS:
+            raise ConfigurationError(
+                f"the picture's size is {self.size[0]} x {self.size[1]}; allowed are "
+                f"{MOST_POINTS:,} points"
+            )
+        if self.up is not None and _along(self.look, self.up):
             raise ConfigurationError(
                 f"the camera looks along the direction that is up, {self.up}; choose another one "
-                "for up, such as (0, 0)"
+                "for up, or leave it out"
             )
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the unit vectors forwards, to the right and upwards in the picture."""
         forward = _direction(self.look)
-        right = np.cross(forward, _direction(self.up))
+        default = next(up for up in _UP if not _along(self.look, up))
+        right = np.cross(forward, _direction(default if self.up is None else self.up))
         right /= np.linalg.norm(right)
         return forward, right, np.cross(right, forward)
 
@@ -160,6 +177,10 @@ def loop_camera(
     """
     if n_frames < 1:
         raise ConfigurationError(f"n_frames is {n_frames}; allowed is 1 or more")
+    if not np.isfinite(radius):
+        raise ConfigurationError(f"the radius is {radius} pc; allowed is a number")
+    _check_direction("look", look)
+    _check_direction("axis of the loop", axis)
     normal = _direction(axis)
     start = np.cross(normal, _direction(look))
     if np.linalg.norm(start) < np.deg2rad(_LEAST_ANGLE):
@@ -210,6 +231,18 @@ def exposure_of(light: np.ndarray) -> float:
     return float(brightest) if brightest > 0 else 1.0
 
 
+def check_settings(
+    exposure: float | None, saturation_gamma: float, brightness_gamma: float
+) -> None:
+    """Raise a ConfigurationError if `develop` cannot have one of its settings."""
+    settings = {"saturation_gamma": saturation_gamma, "brightness_gamma": brightness_gamma}
+    if exposure is not None:
+        settings["exposure"] = exposure
+    for name, value in settings.items():
+        if not 0 < value < np.inf:
+            raise ConfigurationError(f"{name} is {value}; allowed is a number above 0")
+
+
 def develop(
     light: np.ndarray,
     exposure: float,
@@ -235,10 +268,7 @@ def develop(
     (..., 3) array
         Red, green and blue from 0 to 1. The part of the light that was not measured is grey.
     """
-    settings = {"exposure": exposure, "saturation_gamma": saturation_gamma}
-    for name, value in {**settings, "brightness_gamma": brightness_gamma}.items():
-        if not 0 < value < np.inf:
-            raise ConfigurationError(f"{name} is {value}; allowed is a number above 0")
+    check_settings(exposure, saturation_gamma, brightness_gamma)
     colour = np.maximum(light[..., :3].astype(float), 0.0)
     largest = colour.max(axis=-1, keepdims=True)
     safe = np.where(largest > 0, largest, 1.0)
@@ -288,6 +318,21 @@ def render(
 def to_bytes(picture: np.ndarray) -> np.ndarray:
     """Return a picture from 0 to 1 in 8 bits."""
     return np.rint(255 * picture).astype(np.uint8)
+
+
+def _check_direction(what: str, angles: Sequence[float]) -> None:
+    if np.shape(angles) != (2,) or not np.all(np.isfinite(angles)):
+        raise ConfigurationError(f"{what} is {angles!r}; allowed are 2 numbers")
+    if abs(angles[1]) > 90:
+        raise ConfigurationError(
+            f"{what} has the latitude {angles[1]:g}; allowed is -90 to 90, after the longitude"
+        )
+
+
+def _along(look: Sequence[float], up: Sequence[float]) -> bool:
+    """Tell whether a camera looks so nearly along a line that its roll is left open."""
+    across = np.cross(_direction(look), _direction(up))
+    return np.linalg.norm(across) < np.deg2rad(_LEAST_ANGLE)
 
 
 def _direction(angles: Sequence[float]) -> np.ndarray:

@@ -103,9 +103,10 @@ class Volume:
             Nside of the reddening, from that of the superpixels (default) to that of the sky. Each
             pixel has the temperature of its superpixel.
         smooth : int, optional
-            Into how many parts each side of a voxel is divided, between which reddening, light and
-            temperature are interpolated: a power of two; 1 leaves voxels as they are. Each
-            voxel keeps its sum. The volume grows as its third power.
+            Into how many parts each side of a voxel is divided, between which light, and with it
+            reddening and temperature, is interpolated: a power of two; 1 leaves voxels as they are.
+            Each voxel keeps its sum. The volume grows as its third power. Only 1 is allowed where
+            superpixels have distance edges of their own.
 
         Returns
         -------
@@ -131,6 +132,14 @@ class Volume:
         if (posterior is None) != (draw is None):
             raise ConfigurationError("a posterior and the number of a draw belong together")
         values = VoxelValues(fit, sky, None if posterior is None else _one(posterior, draw))
+        edges = values.edges * 1e3
+        if (edges == edges[0]).all():
+            edges = edges[:1]
+        elif smooth > 1:
+            raise ConfigurationError(
+                f"smooth is {smooth}, but each superpixel of this sky has distance edges of its "
+                "own, so that neighbours are at other distances; give 1"
+            )
         rows = np.arange(values.n_row)
         temperature = values.parameter("temperature", rows, draws=draw is not None)[:, :, 0]
         measured = ~values.prior_dominated("temperature")
@@ -142,7 +151,6 @@ class Volume:
         light = np.concatenate([light, light.mean(-1, keepdims=True) * measured[..., None]], -1)
         light[empty] = 0.0
 
-        edges = values.edges * 1e3
         part = (nside // superpixel_nside) ** 2
         density = reddening_at(fit, sky, nside).reshape(-1, part, values.n_voxel)
         density = np.maximum(density, 0.0) / np.diff(edges)[:, None]

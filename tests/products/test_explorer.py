@@ -1,5 +1,6 @@
 """The explorer's page as a browser sees it: every number it shows against the fit."""
 
+import base64
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from pymcdust.commands.explore import explore as explore_command
 from pymcdust.errors import ConfigurationError, ResultError
 from pymcdust.physics.emission import emissivity
 from pymcdust.products.explorer import explore
+from pymcdust.products.explorer_data import explorer_data
 from pymcdust.products.projection import Mollweide
 from pymcdust.products.reconstruction import reconstruct
 from pymcdust.products.reliability import PRIOR_DOMINATED
@@ -275,15 +277,19 @@ def test_a_click_shows_the_numbers_of_that_superpixel(page, fitted, observed_sky
             assert line[1].endswith("*") == dominated
         drawn = sorted(found["drawn"])
         np.testing.assert_allclose(drawn, np.sort(here["temperature"].values), rtol=1e-6)
-        np.testing.assert_allclose(found["points"], emission[row], rtol=1e-6)
+        shown = emission[row] - float(fitted["offset"])
+        np.testing.assert_allclose(found["points"], shown, rtol=1e-6)
         for band, line in enumerate(found["bands"]):
             assert line[0] == str(fitted["band"].values[band])
             error = 0.06 * scatter[row, band]
             difference = emission[row, band] - model[row, band]
             assert numbers(line[1])[0] == pytest.approx(emission[row, band], abs=error)
             assert numbers(line[1])[1] == pytest.approx(scatter[row, band], rel=0.2)
-            assert numbers(line[2])[0] == pytest.approx(model[row, band], abs=error)
-            assert numbers(line[3])[0] == pytest.approx(abs(difference), abs=error)
+            noise = float(observed_sky["sigma"][band])
+            error = 0.06 * min(scatter[row, band], noise)
+            assert numbers(line[2])[0] == pytest.approx(noise, rel=0.2)
+            assert numbers(line[3])[0] == pytest.approx(model[row, band], abs=error)
+            assert numbers(line[4])[0] == pytest.approx(abs(difference), abs=error)
         longitude, latitude = hp.pix2ang(4, row, nest=True, lonlat=True)
         assert f"{longitude:.2f}°" in found["facts"]
         assert float(found["l"]) == pytest.approx(longitude, abs=1e-3)
@@ -292,6 +298,133 @@ def test_a_click_shows_the_numbers_of_that_superpixel(page, fitted, observed_sky
     assert "did not converge" in answer[1]["facts"]
     assert "Flagsnot converged" in answer[1]["facts"]
     assert "Flagsnone" in answer[0]["facts"]
+
+
+def test_plots_keep_their_height_when_the_width_changes(page, ask):
+    answer = ask(
+        page,
+        CLICK
+        + """const found = [];
+        for (const width of [700, 1280, 1100, 390]) {
+          await click(100);
+          document.body.style.width = `${width}px`;
+          dispatchEvent(new Event("resize"));
+          await soon(800);
+          found.push({ over: document.documentElement.scrollWidth - innerWidth,
+            plots: ["sightline", "spectrum", "space"].map((id) => {
+              const drawn = element(id).querySelector(".main-svg").getBoundingClientRect();
+              return [element(id).offsetHeight, drawn.width - element(id).clientWidth];
+            }) });
+          const { value } = [...element("reach").options].find((one) => !one.selected);
+          element("reach").value = value;
+          element("reach").dispatchEvent(new Event("change"));
+        }
+        return found;""",
+    )
+    for found in answer:
+        assert found["over"] <= 0
+        heights, over = np.transpose(found["plots"])
+        assert (heights > 300).all()
+        np.testing.assert_allclose(over, 0, atol=1)
+
+
+def test_greys_what_is_no_measurement_and_nothing_else(page, ask):
+    answer = ask(
+        page,
+        """const found = [];
+        for (const row of [7, 20, 100]) {
+          update({ row });
+          const grey = [...element("voxels").querySelectorAll("tbody tr")].map((line) =>
+            [...line.children].map((cell) => getComputedStyle(cell).color !== "rgb(27, 31, 36)"));
+          const points = element("sightline").data.filter((trace) => trace.mode === "markers");
+          found.push({ grey, told: points.flatMap((trace) => trace.text).join(),
+            measured: points.filter((trace) => trace.marker.color === BLUE)
+              .map((trace) => trace.x.length) });
+        }
+        return found;""",
+    )
+    temperature, failed, all_known = (np.array(found["grey"]) for found in answer)
+    assert np.argwhere(temperature).tolist() == [[1, 1]]
+    assert np.argwhere(failed.all(axis=0)).ravel().tolist() == [1, 2, 3]
+    assert not failed[:, [0, 4]].any()
+    assert not all_known.any()
+    # Temperature in three voxels, beta and rho.
+    assert [sum(found["measured"]) for found in answer] == [4, 0, 5]
+    assert answer[1]["told"].count("did not converge") == 5
+    assert "did not converge" not in answer[0]["told"]
+
+
+def test_the_spectrum_is_without_offsets_as_its_points_are(make_sky, make_fit, tmp_path, ask):
+    sky = make_sky([5, 6, 40])
+    fit = make_fit(sky, offset="per_superpixel")
+    seen = sky["emission"].mean("pixel").values
+    fit["offset"][1] = seen[1] + [-0.5, 0.0, -0.5, 0.1, -0.5]
+    fit["offset"][2] = 0.0
+    answer = ask(
+        explore(fit, sky, tmp_path / "page.html"),
+        """return [0, 1, 2].map((row) => {
+          update({ row });
+          const { data } = element("spectrum");
+          return { points: data.at(-1).y, name: data.at(-1).name, curve: data.at(-2).y,
+            sum: FREQUENCIES.map((f) => fit.emission(row, f)),
+            model: bandTable(fit, row).map(({ cells }) => cells[3]),
+            note: element("spectrum-note").textContent };
+        });""",
+    )
+    for row, found in enumerate(answer):
+        expected = seen[row] - fit["offset"].values[row]
+        np.testing.assert_allclose(found["points"], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found["curve"], found["sum"])
+        model = reconstruct(fit, sky).mean("pixel").values[row]
+        np.testing.assert_allclose([numbers(cell)[0] for cell in found["model"]], model, rtol=0.1)
+    assert [found["name"] for found in answer] == [
+        *["data − offset ± scatter"] * 2,
+        "data ± scatter",
+    ]
+    assert answer[0]["note"].startswith("The offset of each band is taken from the data")
+    assert answer[1]["note"].endswith(
+        "2 of 5 points are not positive, and cannot be drawn: 353, 857 GHz."
+    )
+    assert answer[2]["note"] == ""
+
+
+def test_the_noise_is_that_of_the_pixels_seen(make_sky, make_fit, tmp_path, ask):
+    sky = make_sky([5, 6])
+    sigma = np.random.default_rng(4).uniform(0.5, 2, sky["emission"].shape)
+    sky["sigma"] = (sky["emission"].dims, sigma)
+    sky["valid"][0, :4] = False
+    answer = ask(
+        explore(make_fit(sky), sky, tmp_path / "page.html"),
+        "return [0, 1].map((row) => fit.frequency.map((_, band) => fit.arrays.sigma(row, band)));",
+    )
+    known = [np.sqrt((sigma[0, 4:] ** 2).mean(axis=0)), np.sqrt((sigma[1] ** 2).mean(axis=0))]
+    np.testing.assert_allclose(answer, known, rtol=1e-6)
+
+
+def test_words_for_one_and_for_nothing(make_sky, make_fit, tmp_path, ask):
+    sky = make_sky([5], edges=(0.0, 0.5))
+    answer = ask(
+        explore(make_fit(sky), sky, tmp_path / "page.html"),
+        """update({ reach: 0.5 });
+        const found = { head: document.querySelector("header p").textContent,
+          title: document.title, space: element("space-note").textContent,
+          zeros: [format(-0.001, 1), format(-0.04, 3), format(-0.04, 1), format(-1, 9)] };
+        const marked = () => [element("sightline").layout.shapes
+          .some(({ fillcolor }) => fillcolor === BAND), element("sightline-note").textContent
+          .includes("Yellow"), document.querySelectorAll("#voxels .here").length];
+        found.temperature = marked();
+        update({ quantity: "chi2" });
+        found.chi2 = marked();
+        update({ quantity: "temperature" });
+        return { ...found, again: marked() };""",
+    )
+    assert "; 1 superpixel of Nside 4;" in answer["head"]
+    assert answer["title"].endswith(", 1 superpixel")
+    assert answer["space"].startswith("The only voxel whose middle")
+    assert answer["zeros"] == ["0.0", "0", "0.0", "−1"]
+    # What is the same along the whole sightline has no distance to be marked.
+    assert answer["temperature"] == answer["again"] == [True, True, 1]
+    assert answer["chi2"] == [False, False, 0]
 
 
 def test_the_slider_changes_the_map(page, fitted, ask):
@@ -517,6 +650,7 @@ def test_a_posterior_beside_the_fit(fitted, observed_sky, tmp_path, ask):
     rows = [30, 4, 20]
     posterior = with_draws(fitted, rows)
     posterior["posterior"]["temperature"][:, ::2, 1, 2] *= 3
+    posterior["posterior"]["beta"][:, :, 1] = 1.5
     page = explore(fitted, observed_sky, tmp_path / "page.html", posterior)
     answer = ask(
         page,
@@ -552,6 +686,24 @@ def test_a_posterior_beside_the_fit(fitted, observed_sky, tmp_path, ask):
     assert "e=posterior" in answer["hash"]
     assert answer["note"].startswith("Posterior median")
     assert answer["points"] == 9
+
+
+@pytest.mark.parametrize(("decades", "kind"), [(9, "u2"), (14, "f4")])
+def test_error_bars_are_written_down_closely_whatever_their_range(fit, sky, decades, kind):
+    posterior = with_draws(fit, slice(0, 5))
+    draws = posterior["posterior"]["rho"].values
+    width = 10.0 ** np.linspace(-decades, 0, 4)
+    draws[..., :4] = np.sqrt(np.arange(100.0)).reshape(2, 50, 1) * width
+    draws[..., 4] = 1e-4
+    array = explorer_data(fit, sky, posterior)["estimates"]["posterior"]["rho_up"]
+    assert array["type"] == kind
+    found = np.frombuffer(base64.b64decode(array["data"]), f"<{kind}").astype(float)
+    if kind == "u2":
+        decoded = np.exp(array["least"] + array["step"] * (found - 2))
+        found = np.select([found == 0, found == 1], [np.nan, 0.0], decoded)
+    median, high = np.quantile(draws.reshape(100, 5), (0.5, 0.84), axis=0)
+    known = [*(high - median), np.nan]  # of the last superpixel there are no draws
+    np.testing.assert_allclose(found, known, rtol=2.2e-4)
 
 
 def test_the_prior_is_drawn(make_sky, make_fit, tmp_path):
@@ -612,11 +764,11 @@ def test_a_full_sky_stays_small(make_sky, make_fit, tmp_path):
     sky = make_sky(np.arange(12288), np.linspace(0, 15, 18), nside=32, superpixel_nside=32)
     edges = np.broadcast_to(sky["distance_edge"].values, (12288, 18))
     sky["distance_edge"] = (("superpixel", "voxel_edge"), edges)
-    fit = make_fit(sky, beta="per_voxel", rho="per_voxel")
+    fit = make_fit(sky, beta="per_voxel", rho="per_voxel", offset="per_superpixel")
     posterior = with_draws(fit, slice(None))
     posterior = posterior.isel(chain=[0], draw=[0, 1])
     page = explore(fit, sky, tmp_path / "page.html", posterior)
-    assert page.stat().st_size < 30e6
+    assert page.stat().st_size < 28e6
     assert explore(fit, sky, page, overwrite=True).stat().st_size < 17e6
 
 
@@ -646,6 +798,12 @@ def test_what_cannot_be_shown(fit, sky, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigurationError, match="is a folder; give the name of a file"):
         explore(fit, sky, tmp_path)
+    for name in ("page.png", "page"):
+        with pytest.raises(
+            ConfigurationError, match=r"unknown ending .* allowed are .html and .htm"
+        ):
+            explore(None, None, tmp_path / "new" / name)
+    assert not list(tmp_path.iterdir())
     explore(fit, sky, out)
     with pytest.raises(ConfigurationError, match=r"already holds page.html"):
         explore(fit, sky, out)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pymcdust.commands.render import render as command
 from pymcdust.errors import ConfigurationError
-from pymcdust.products.film import take_pictures, write_film, write_still
+from pymcdust.products.film import check_file, take_pictures, write_film, write_still
 from pymcdust.products.render import Camera, exposure_of, light_of, loop_camera, render
 from pymcdust.products.volume import Volume
 from pymcdust.sky.dataset import save_sky
@@ -166,11 +166,68 @@ def test_the_command_makes_a_picture(run, tmp_path, sky, fit):
 
 @pytest.mark.parametrize("name", ["dust.mp4", "dust.gif"])
 def test_the_command_makes_a_film(run, tmp_path, name):
-    done = run(name, "--frames", "3", "--smooth", "2", "--nside", "8")
+    options = ["--frames", "3", "--smooth", "2", "--nside", "8", "--size", "200", "112"]
+    done = run(name, *options)
     assert done.exit_code == 0, done.output
-    assert decode(tmp_path / name).shape == (3, 36, 64, 3)
+    assert decode(tmp_path / name).shape == (3, 112, 200, 3)
 
 
-def test_the_command_refuses_before_it_renders(run):
-    assert "unknown ending" in str(run("dust.jpg").exception)
-    assert "give --radius" in str(run("dust.mp4", "--camera", "1", "2", "3").exception)
+def test_the_command_passes_on_both_exponents(run, tmp_path, sky, fit):
+    options = ["--saturation", "0.6", "--brightness", "1", "--exposure", "2", "--no-legend"]
+    done = run("DUST.PNG", *options, "--look", "0", "-90")
+    assert done.exit_code == 0, done.output
+    camera = Camera((0.0, 25.0, 0.0), (0.0, -90.0), size=SIZE)
+    expected = render(Volume.from_fit(fit, sky), camera, 2.0, 0.6, 1.0)
+    np.testing.assert_array_equal(decode(tmp_path / "DUST.PNG")[0], expected)
+
+
+def test_the_command_has_the_exponents_of_the_library(run, tmp_path, sky, fit):
+    assert run("dust.png", "--no-legend").exit_code == 0
+    expected = render(Volume.from_fit(fit, sky), Camera((0.0, 25.0, 0.0), size=SIZE))
+    np.testing.assert_array_equal(decode(tmp_path / "dust.png")[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("dust.jpg", [], "unknown ending"),
+        ("dust.mp4", ["--camera", "1", "2", "3"], "give --radius"),
+        ("dust.mp4", ["--size", "65", "36"], "65 x 36 points; in MP4 both numbers are even"),
+        ("dust.png", ["--exposure", "0"], "exposure is 0"),
+        ("dust.png", ["--exposure", "nan"], "exposure is nan"),
+        ("dust.png", ["--saturation", "-1"], "saturation_gamma is -1"),
+        ("dust.gif", ["--brightness", "0"], "brightness_gamma is 0"),
+        ("dust.png", ["--look", "0", "91"], "latitude 91"),
+        ("dust.png", ["--size", "200000", "200000"], "50,000,000 points"),
+        ("dust.png", [], "64 x 36 points; its legend needs 189 x .*--no-legend"),
+        ("file/new/dust.png", [], "file is a file; give a folder"),
+        ("folder.png", [], "is a folder; give the name of a file"),
+    ],
+)
+def test_the_command_refuses_before_it_reads(run, tmp_path, monkeypatch, out, options, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr("pymcdust.open_sky", lambda path: pytest.fail("the sky was opened"))
+    error = run(out, *options).exception
+    assert isinstance(error, ConfigurationError)
+    assert re.search(message, str(error))
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_may_not_be_written_in(tmp_path, monkeypatch):
+    def refuse(prefix, dir):
+        assert dir == tmp_path
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pymcdust.products.film.TemporaryDirectory", refuse)
+    with pytest.raises(ConfigurationError, match=r"in \(Read-only file system\); give another"):
+        check_file(tmp_path / "new" / "dust.png", overwrite=False)
+
+
+def test_settings_are_refused_before_the_first_picture(sky, fit):
+    volume = Volume.from_fit(fit, sky)
+    with pytest.raises(ConfigurationError, match="exposure is 0"):
+        next(take_pictures(volume, [Camera(size=SIZE)], exposure=0, legend=False))
+    with pytest.raises(ConfigurationError, match="legend needs"):
+        next(take_pictures(volume, [Camera(size=SIZE)]))

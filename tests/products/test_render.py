@@ -217,13 +217,39 @@ def test_the_bar_goes_from_red_to_blue():
         ({"field": 180.0}, "less than 180"),
         ({"size": (0, 10)}, "above 0"),
         ({"size": (10.5, 10)}, "above 0"),
-        ({"look": (20.0, 90.0)}, "choose another one for up"),
+        ({"size": (200_000, 200_000)}, "200000 x 200000; allowed are 50,000,000 points"),
+        ({"look": (0.0, 90.5)}, "look of the camera has the latitude 90.5; allowed is -90 to 90"),
+        ({"up": (0.0, -91.0)}, "up of the camera has the latitude -91"),
+        ({"up": (0.0, np.nan)}, "up of the camera is .* 2 numbers"),
+        ({"look": (20.0, 90.0), "up": (0.0, 90.0)}, "choose another one for up"),
         ({"look": (20.0, 30.0), "up": (200.0, -30.0)}, "choose another one for up"),
     ],
 )
 def test_impossible_cameras(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         Camera(**settings)
+
+
+@pytest.mark.parametrize(("latitude", "right"), [(90.0, 1.0), (-90.0, -1.0)])
+def test_at_a_pole_the_galactic_centre_is_up(latitude, right):
+    for camera in (Camera(look=(33.0, latitude)), loop_camera(1, look=(33.0, latitude))[0]):
+        expected = [[0, 0, latitude / 90], [0, right, 0], [1, 0, 0]]
+        np.testing.assert_allclose(camera.axes(), expected, atol=1e-12)
+    near = Camera(look=(33.0, latitude * 0.999))
+    assert near.axes()[2] @ [0, 0, 1] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"look": (0.0, 91.0)}, "look has the latitude 91"),
+        ({"axis": (0.0, -100.0)}, "axis of the loop has the latitude -100"),
+        ({"radius": np.nan}, "radius is nan"),
+    ],
+)
+def test_impossible_loops(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        loop_camera(3, **settings)
 
 
 @pytest.mark.parametrize("name", ["exposure", "saturation_gamma", "brightness_gamma"])

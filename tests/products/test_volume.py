@@ -173,6 +173,35 @@ def test_smoothing_leaves_smaller_steps_between_pixels():
     assert np.std(fine - truth) < 0.15 * np.std(blocks - truth)
 
 
+@pytest.mark.parametrize("scatter", [0.2, 1.0])
+def test_smoothing_leaves_no_border_between_pixels(scatter):
+    """Steps to neighbours of another coarse pixel are as small as those within."""
+    noise = np.random.default_rng(1).lognormal(0, scatter, (1, 192, 2)).astype(np.float32)
+    fine = refine_angle(noise, 16)[0]
+    number = np.arange(len(fine))
+    others = healpy.get_all_neighbours(64, number, nest=True)[::2].T
+    steps = np.abs(np.log(fine[others] / fine[:, None])).max(axis=-1)
+    across = others // 256 != number[:, None] // 256
+    missing = others < 0
+    within, between = steps[~across & ~missing], steps[across & ~missing]
+    assert np.median(between) < 1.4 * np.median(within)
+    assert np.quantile(between, 0.95) < 1.3 * np.quantile(within, 0.95)
+
+
+def test_neighbours_at_other_distances_are_not_smoothed_together(sky, make_fit):
+    edges = np.tile([0.0, 0.5, 2.0], (6, 1))
+    alike = sky.assign(distance_edge=(("superpixel", "voxel_edge"), edges, {"unit": "kpc"}))
+    fine = Volume.from_fit(make_fit(alike), alike, smooth=2)
+    shared = Volume.from_fit(make_fit(sky), sky, smooth=2)
+    np.testing.assert_allclose(fine.edges, shared.edges)
+    np.testing.assert_array_equal(fine.emissivity, shared.emissivity)
+    edges[2, 1] = 0.6
+    own = sky.assign(distance_edge=(("superpixel", "voxel_edge"), edges, {"unit": "kpc"}))
+    assert Volume.from_fit(make_fit(own), own).edges.shape == (192, 3)
+    with pytest.raises(ConfigurationError, match=r"smooth is 2, but each .* give 1"):
+        Volume.from_fit(make_fit(own), own, smooth=2)
+
+
 def test_smoothing_leaves_little_of_the_steps_between_pixels():
     noise = np.random.default_rng(0).lognormal(0, 0.2, (1, 192, 1))
     blocks = np.repeat(noise[0, :, 0], 256)

@@ -1,12 +1,20 @@
 "use strict";
 // The fit: its arrays, the quantities that a map can show, and the physics of its spectrum.
 
-const ARRAY_TYPES = { f4: Float32Array, i4: Int32Array, u1: Uint8Array };
+const ARRAY_TYPES = { f4: Float32Array, i4: Int32Array, u1: Uint8Array, u2: Uint16Array };
+
+/** Return the numbers of an array of the page; those with a `step` are steps of the logarithm. */
+function decoded(array) {
+  const bytes = Uint8Array.from(atob(array.data), (letter) => letter.charCodeAt(0));
+  const codes = new ARRAY_TYPES[array.type](bytes.buffer);
+  if (array.step === undefined) return codes;
+  const { least, step } = array;
+  return Float32Array.from(codes, (code) => (code > 1 ? Math.exp(least + step * (code - 2)) : code ? 0 : NaN));
+}
 
 /** Turn an array of the page into a function of (superpixel's row, voxel, band or edge). */
 function reader(array) {
-  const bytes = Uint8Array.from(atob(array.data), (letter) => letter.charCodeAt(0));
-  const values = new ARRAY_TYPES[array.type](bytes.buffer);
+  const values = decoded(array);
   let step = 1, ofRow = 0, ofOther = 0;
   for (let axis = array.dims.length - 1; axis >= 0; axis--) {
     if (array.dims[axis] === "superpixel") ofRow = step;
@@ -70,13 +78,16 @@ class Fit {
     const value = arrays[name](row, voxel), sd = known("sd");
     return {
       value, sd,
-      low: arrays[`${name}_low`] ? known("low") : value - sd,
-      high: arrays[`${name}_high`] ? known("high") : value + sd,
+      low: value - (arrays[`${name}_down`] ? known("down") : sd),
+      high: value + (arrays[`${name}_up`] ? known("up") : sd),
       priorDominated: known("prior_dominated") === 1,
     };
   }
 
-  /** Return the emission [MJy/sr] of a voxel, or of the sightline and its offset (voxel null). */
+  /** Return the offset [MJy/sr] of each band that the fit found in a superpixel. */
+  offsets(row) { return this.frequency.map((_, band) => this.estimates.fit.offset(row, band)); }
+
+  /** Return the emission [MJy/sr] of a voxel, or of the sightline (voxel null), in a band with its offset. */
   emission(row, frequency, voxel = null, band = null) {
     const arrays = this.estimates.fit;
     const glow = (k) => this.arrays.reddening(row, k) * emissivity(
@@ -171,7 +182,8 @@ function format(value, error = NaN) {
   if (size === 0) return "0";
   if (size < 1e-6) return value.toExponential(1).replaceAll("-", "−");
   const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(size))));
-  return value.toFixed(digits).replace("-", "−");
+  const text = value.toFixed(digits);
+  return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
 /** Write a distance or an edge [kpc] shortly. */

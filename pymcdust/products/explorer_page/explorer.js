@@ -118,7 +118,7 @@ function drawMap() {
     }],
   };
   Plotly.react(map, mapTraces(fit, state, quantity, lines.line, compact), layout,
-    { ...PLOT, responsive: false, scrollZoom: true, doubleClick: false });
+    { ...PLOT, scrollZoom: true, doubleClick: false });
   drawLegend(shown, quantity.scale ? fit.scales[quantity.scale].extend : "neither");
 }
 
@@ -146,22 +146,29 @@ function drawLegend(shown, extend) {
 }
 
 function fillTable(id, rows) {
-  element(id).querySelector("tbody").replaceChildren(...rows.map(({ cells, dominated, here }) => {
+  element(id).querySelector("tbody").replaceChildren(...rows.map(({ cells, grey, here }) => {
     const line = document.createElement("tr");
-    line.classList.toggle("dominated", Boolean(dominated));
     line.classList.toggle("here", Boolean(here));
     cells.forEach((text, column) => {
       const cell = document.createElement(column ? "td" : "th");
       if (!column) cell.scope = "row";
       cell.textContent = text;
+      cell.classList.toggle("grey", Boolean(grey && grey[column]));
       line.append(cell);
     });
     return line;
   }));
 }
 
+/** Draw a figure as wide as its place; no plot follows the window by itself. */
+function draw(id, { data, layout }) {
+  Plotly.react(id, data, { ...layout, width: element(id).clientWidth }, PLOT);
+}
+
 function drawChoice() {
   const { row } = state, entries = Object.entries(facts(fit, state, row));
+  // What is the same along the whole sightline is at no distance.
+  const marked = chosenQuantity().perVoxel, shown = { ...state, distance: marked ? state.distance : NaN };
   element("choice-title").textContent = `Superpixel ${fit.superpixel(row)}`;
   element("facts").replaceChildren(...entries.map(([name, value]) => {
     const box = document.createElement("div");
@@ -171,27 +178,29 @@ function drawChoice() {
     box.append(term, detail);
     return box;
   }));
-  const sightline = sightlineFigure(fit, state, row), spectrum = spectrumFigure(fit, row);
-  Plotly.react("sightline", sightline.data, sightline.layout, PLOT);
-  Plotly.react("spectrum", spectrum.data, spectrum.layout, PLOT);
-  fillTable("voxels", voxelTable(fit, state, row));
+  draw("sightline", sightlineFigure(fit, shown, row));
+  draw("spectrum", spectrumFigure(fit, row));
+  element("spectrum-note").textContent = spectrumNote(fit, row);
+  fillTable("voxels", voxelTable(fit, shown, row));
   fillTable("bands", bandTable(fit, row));
   const estimate = state.estimate === "fit" ? "Maximum a posteriori ± Laplace standard deviation"
     : "Posterior median, bars from 16 to 84 %, ± standard deviation in the table";
   element("sightline-note").textContent = `${estimate}. Grey band: the middle 68 % of the prior. `
-    + "Grey, open points and *: the prior dominates, this is no measurement. Yellow: the map’s distance.";
+    + "Grey, open points: no measurement, because the prior dominates (*) or the fit did not converge."
+    + (marked ? " Yellow: the map’s distance." : "");
   const [l, b] = pix2ang(fit.nside, fit.superpixel(row));
   element("longitude").value = l.toFixed(3);
   element("latitude").value = b.toFixed(3);
 }
 
 function drawSpace() {
-  const { data, layout, count, total } = spaceFigure(fit, state, state.reach, element("space").clientWidth < 520);
-  const chosen = count < total ? `The ${count.toLocaleString("en")} dustiest of ${total.toLocaleString("en")}`
-    : `All ${total.toLocaleString("en")}`;
-  element("space-note").textContent = `${chosen} voxels whose middle, where the point stands, is nearer than `
+  const figure = spaceFigure(fit, state, state.reach, element("space").clientWidth < 520);
+  const [count, total] = [figure.count, figure.total].map((number) => number.toLocaleString("en"));
+  const chosen = figure.count < figure.total ? `The ${count} dustiest of ${total} voxels`
+    : figure.total === 1 ? "The only voxel" : `All ${total} voxels`;
+  element("space-note").textContent = `${chosen} whose middle, where the point stands, is nearer than `
     + `${short(state.reach)} kpc. Size grows with reddening. The Sun is in the middle, x points to the Galactic centre, z to the North.`;
-  Plotly.react("space", data, layout, PLOT);
+  draw("space", figure);
 }
 
 function drawSlider() {
@@ -242,7 +251,7 @@ function fillQuantities() {
 
 /** Draw again what depends on what has changed. */
 function update(changes, { keepAddress = false } = {}) {
-  const before = { ...state };
+  const before = { ...state, perVoxel: chosenQuantity().perVoxel };
   Object.assign(state, changes);
   const changed = (name) => before[name] !== state[name];
   if (changed("estimate")) fillQuantities();
@@ -253,7 +262,7 @@ function update(changes, { keepAddress = false } = {}) {
   drawSlider();
   drawMap();
   showReading(state.row);
-  if (["row", "distance", "estimate"].some(changed)) drawChoice();
+  if (["row", "distance", "estimate"].some(changed) || before.perVoxel !== chosenQuantity().perVoxel) drawChoice();
   if (["estimate", "reach"].some(changed) || before.row < 0) drawSpace();
   else if (changed("row")) pointAt();
   if (!keepAddress) keepState();
@@ -365,7 +374,11 @@ function listen() {
     if (found) update({ row: found[0], distance: stops[stopOf(found[1])] });
   });
   window.addEventListener("hashchange", () => update(addressedState(), { keepAddress: true }));
-  window.addEventListener("resize", () => drawMap());
+  let waiting;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => [drawMap, drawChoice, drawSpace].forEach((part) => part()), 100);
+  });
 }
 
 function begin() {

@@ -28,16 +28,15 @@ function facts(fit, state, row) {
 function voxelTable(fit, state, row) {
   const edges = fit.edges(row), here = fit.voxelAt(row, state.distance);
   return edges.slice(1).map((far, voxel) => {
-    const cells = [`${short(edges[voxel])}–${short(far)}`];
-    let dominated = false;
+    const cells = [`${short(edges[voxel])}–${short(far)}`], grey = [false];
     for (const [name, [, , , factor]] of Object.entries(SYMBOLS)) {
       const { value, sd, priorDominated } = fit.parameter(state.estimate, name, row, voxel);
       const error = Number.isFinite(sd) ? ` ± ${format(sd * factor, sd * factor)}` : "";
       cells.push(format(value * factor, sd * factor) + error + (priorDominated ? " *" : ""));
-      dominated = dominated || priorDominated;
+      grey.push(priorDominated || fit.failed(state.estimate, row));
     }
     cells.push(format(fit.arrays.reddening(row, voxel)));
-    return { cells, dominated, here: voxel === here };
+    return { cells, grey, here: voxel === here };
   });
 }
 
@@ -46,11 +45,12 @@ function bandTable(fit, row) {
   return fit.frequency.map((frequency, band) => {
     const seen = fit.arrays.emission(row, band), scatter = fit.arrays.emission_sd(row, band);
     const model = fit.emission(row, frequency, null, band);
-    // Means are known better than the pixels scatter.
-    const error = scatter / 10;
+    const noise = fit.arrays.sigma(row, band);
+    // Means are known better than a pixel.
+    const error = Math.min(scatter, noise) / 10 || noise / 10;
     return {
       cells: [fit.bands[band], `${format(seen, error)} ± ${format(scatter, scatter)}`,
-        format(model, error), format(seen - model, error)],
+        format(noise, noise), format(model, error), format(seen - model, error)],
     };
   });
 }
@@ -70,12 +70,13 @@ function parameterTraces(fit, state, row, name, axis) {
   }
   const perVoxel = fit.estimates[state.estimate][name].dims.includes("voxel");
   const spans = perVoxel ? edges.slice(1).map((far, k) => [Math.max(start, edges[k]), far]) : [[start, end]];
-  const groups = { measured: [BLUE, "circle"], prior: [GREY, "circle-open"] };
-  for (const [group, [colour, symbolOf]] of Object.entries(groups)) {
+  const failed = fit.failed(state.estimate, row);
+  for (const measured of [true, false]) {
+    const colour = measured ? BLUE : GREY;
     const line = { x: [], y: [] }, points = { x: [], y: [], up: [], down: [], text: [] };
     spans.forEach(([near, far], voxel) => {
       const { value, sd, low, high, priorDominated } = fit.parameter(state.estimate, name, row, voxel);
-      if (priorDominated !== (group === "prior") || !Number.isFinite(value)) return;
+      if (measured === (priorDominated || failed) || !Number.isFinite(value)) return;
       line.x.push(near, far, null);
       line.y.push(value * factor, value * factor, null);
       points.x.push(Math.sqrt(near * far));
@@ -84,14 +85,14 @@ function parameterTraces(fit, state, row, name, axis) {
       points.down.push((value - low) * factor);
       const error = Number.isFinite(sd) ? ` ± ${format(sd * factor, sd * factor)}` : " (fixed)";
       points.text.push(`${symbol} = ${format(value * factor, sd * factor)}${error} ${unit}`
-        + (priorDominated ? "<br>the prior dominates" : ""));
+        + (priorDominated ? "<br>the prior dominates" : "") + (failed ? "<br>the fit did not converge" : ""));
     });
     const dash = tying === "fixed" ? "dash" : "solid";
     traces.push(
       { ...line, mode: "lines", line: { color: colour, width: 2.5, dash }, yaxis, hoverinfo: "skip" },
       {
         x: points.x, y: points.y, mode: "markers", yaxis, text: points.text, hoverinfo: "text",
-        marker: { color: group === "prior" ? "white" : colour, size: 7, symbol: "circle", line: { color: colour, width: 2 } },
+        marker: { color: measured ? colour : "white", size: 7, symbol: "circle", line: { color: colour, width: 2 } },
         error_y: {
           type: "data", array: points.up, arrayminus: points.down, symmetric: false,
           color: colour, thickness: 1.5, width: 4, visible: tying !== "fixed",
@@ -145,7 +146,20 @@ function sightlineFigure(fit, state, row) {
   };
 }
 
-/** Return the figure of the spectrum: means of the data, each voxel's model, and their sum. */
+/** Say what of the data the spectrum does not show as they are. */
+function spectrumNote(fit, row) {
+  const offsets = fit.offsets(row), { bands, arrays } = fit;
+  const low = bands.filter((_, band) => arrays.emission(row, band) - offsets[band] <= 0);
+  const notes = [];
+  if (offsets.some(Boolean)) notes.push("The offset of each band is taken from the data here; in the table it is part of the model.");
+  if (low.length) {
+    notes.push(`${low.length} of ${bands.length} points ${low.length > 1 ? "are" : "is"} not positive, `
+      + `and cannot be drawn: ${low.join(", ")} GHz.`);
+  }
+  return notes.join(" ");
+}
+
+/** Return the figure of the spectrum: means of the data without offsets, each voxel's model, and their sum. */
 function spectrumFigure(fit, row) {
   const edges = fit.edges(row), traces = [];
   const sum = FREQUENCIES.map((frequency) => fit.emission(row, frequency));
@@ -160,19 +174,20 @@ function spectrumFigure(fit, row) {
       },
     });
   });
-  const seen = fit.frequency.map((_, band) => fit.arrays.emission(row, band));
+  const offsets = fit.offsets(row);
+  const seen = offsets.map((offset, band) => fit.arrays.emission(row, band) - offset);
   const scatter = fit.frequency.map((_, band) => fit.arrays.emission_sd(row, band));
   traces.push(
     { x: FREQUENCIES, y: sum, mode: "lines", name: "their sum", line: { color: INK, width: 2.5 } },
     {
-      x: fit.frequency, y: seen, mode: "markers", name: "data ± scatter",
+      x: fit.frequency, y: seen, mode: "markers", name: `${offsets.some(Boolean) ? "data − offset" : "data"} ± scatter`,
       marker: { color: "white", size: 9, line: { color: RED, width: 2.5 } },
       error_y: { type: "data", array: scatter, color: RED, thickness: 1.5, width: 4 },
     });
   // A logarithm shows neither what is negative nor the far tails of faint voxels.
   const positive = [...seen, ...fit.frequency.map((f) => fit.emission(row, f))].filter((y) => y > 0);
-  const high = Math.max(...positive, ...sum.filter(Number.isFinite)) * 3;
-  const low = Math.min(...positive) / 30;
+  const high = Math.max(1e-6, ...positive, ...sum.filter(Number.isFinite)) * 3;
+  const low = Math.min(high / 3, ...positive) / 30;
   const axis = { gridcolor: "#e4e7eb", zeroline: false, type: "log", fixedrange: true };
   const yTicks = ticks(low, high, true).filter((tick) => Number.isInteger(Math.round(1e9 * Math.log10(tick)) / 1e9));
   const room = { drawn: 270, legend: 24 * Math.ceil(traces.length / 2) };
