@@ -11,6 +11,8 @@ from pymcdust.products import projection
 from pymcdust.products.figures_emission import plot_zoom
 from pymcdust.sky.store import open_store
 
+FIRST = "the first superpixel"
+
 
 @pytest.fixture(autouse=True)
 def small_images(monkeypatch):
@@ -124,11 +126,26 @@ def test_the_command_line_draws_what_python_draws(run, folder, tmp_path):
         (["temperature", "{}/fit.zarr", "--voxel", "3", "--out", "{}/x.png"], "to 2"),
         (["sightline", "{}/sky.zarr", "--out", "{}/x.png"], "choose it by superpixel"),
         (["corner", "{}/fit.zarr", "--out", "{}/x.png"], "posterior"),
+        (
+            [
+                "sightline",
+                "{}/sky.zarr",
+                "--superpixel",
+                FIRST,
+                "--cloud",
+                "9",
+                "--out",
+                "{}/x.png",
+            ],
+            "cloud '9 kpc' is at 9 kpc",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_message_and_no_file(run, folder, words, said):
     before = sorted(path.name for path in folder.iterdir())
-    status, _, err = run("plot", *(word.format(folder) for word in words))
+    first = int(pymcdust.open_sky(folder / "sky.zarr").superpixel[0])
+    words = [first if word is FIRST else word.format(folder) for word in words]
+    status, _, err = run("plot", *words)
     assert status == 2
     assert err.startswith("error: ")
     assert said in err

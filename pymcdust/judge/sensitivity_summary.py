@@ -9,9 +9,7 @@ from pymcdust.errors import ResultError
 from pymcdust.judge.kinds import is_study
 from pymcdust.judge.prior_study import HOW
 from pymcdust.judge.sensitivity_figures import plot_band, plot_prior_dominated, plot_tornado
-from pymcdust.products.staging import staged
-
-DOTS_PER_INCH = 150
+from pymcdust.products import figure_files
 
 #: The parameters that are drawn.
 PARAMETERS = ("temperature", "beta", "rho")
@@ -93,12 +91,7 @@ def save_figures(result: xr.Dataset, folder: str | Path) -> list[Path]:
         for name in [name for name in means if "voxel" in result[f"{name}_mean"].dims]:
             moved = _most_moved(result, name)
             figures[f"band_{name}"] = plot_band(result, moved, parameter=name)
-    folder = Path(folder)
-    files = [f"{name}.png" for name in figures]
-    with staged(folder, files, overwrite=True) as unfinished:
-        for file, figure in zip(files, figures.values(), strict=True):
-            figure.savefig(unfinished / file, dpi=DOTS_PER_INCH, bbox_inches="tight")
-    return [folder / file for file in files]
+    return figure_files.save_figures(figures, folder)
 
 
 def _of_study(result: xr.Dataset) -> dict[str, list[str]]:

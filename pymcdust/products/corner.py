@@ -15,10 +15,20 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 from pymcdust.errors import ResultError
 from pymcdust.products.density import Density, density_of
 from pymcdust.products.draws import Draws, Quantity, collect, ordered
+from pymcdust.products.panels import PAGE_WIDTH
 from pymcdust.products.scales import LOGARITHMIC_RATIO
 
 #: More parameters than this make panels that cannot be read.
 MOST_PARAMETERS = 12
+
+#: More than this cannot be read at the width of a page: the figure is wider.
+MOST_ON_PAGE = 6
+
+#: Fewer parameters than this make large panels, with larger letters.
+FEW = 5
+
+#: Width of a panel at most [inch].
+PANEL_WIDTH = 1.9
 
 #: Colours of the posteriors (Okabe & Ito), which the colour-blind tell apart as well; also in grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -30,6 +40,9 @@ MOST_POINTS = 400
 
 #: Height of a line over a histogram, in units of the size of the letters.
 LINE = 1.75
+
+#: Width of a letter, in units of its size.
+LETTER = 0.6
 
 _SYMBOLS = {"temperature": "T", "beta": r"\beta", "rho": r"\rho", "offset": "O"}
 
@@ -51,7 +64,10 @@ def plot_corner(
     quantile is filled and whose median is a line; above them the median with the distances to
     these quantiles. Below the diagonal contours that hold 39 and 86 % of the draws (one and two
     standard deviations of a Gaussian in two dimensions), and draws outside them as points. rho is
-    drawn in 1e-4 per mag, or its logarithm if it spans more than a factor of eight.
+    drawn in 1e-4 per mag, or all logarithms if one of it spans more than a factor of eight.
+
+    The figure is at most 7.1 inch wide for up to six parameters, and about an inch wider for each
+    one more.
 
     Parameters
     ----------
@@ -95,14 +111,17 @@ def plot_corner(
         raise ResultError(
             f"{len(samples)} posteriors are too many to be told apart; allowed are {len(COLOURS)}"
         )
-    scaled = {q: _Axis(q, samples) for q in quantities}
+    logarithmic = _is_rho_logarithmic(quantities, samples)
+    scaled = {q: _Axis(q, samples, logarithmic) for q in quantities}
     styles = {
         # Lines that coincide show beside each other: the later, the thinner.
         sample.label: _Style(COLOURS[number], 0.9 + 0.6 * (len(samples) - 1 - number))
         for number, sample in enumerate(samples)
     }
 
-    figure, panels, font = _grid(len(quantities), len(samples))
+    n = len(quantities)
+    figure, panels, font = _grid(n, len(samples))
+    separator = ", " if n < FEW else "\n"
     for row, y in enumerate(scaled.values()):
         for column, x in enumerate(scaled.values()):
             panel = panels[row, column]
@@ -112,16 +131,17 @@ def plot_corner(
                 continue
             if column == row:
                 _draw_histograms(panel, x, samples, styles)
-                _write_titles(panel, x, samples, styles, font)
+                _write_titles(panel, x, samples, styles, font, separator)
             else:
                 _draw_pairs(panel, x, y, samples, styles)
             _mark(panel, x, y if column < row else None, samples, styles)
-            _label(panel, x, y if column < row else None, font, last=row == len(quantities) - 1)
+            other = y if column < row else None
+            _label(panel, x, other, font, last=row == n - 1)
             if column:
                 panel.tick_params(labelleft=False)
                 panel.set_ylabel("")
     figure.align_labels()
-    _write_legend(figure, samples, styles, font)
+    _write_legend(figure, samples, styles, font, pairs=n > 1)
     return figure
 
 
@@ -135,13 +155,11 @@ class _Style(NamedTuple):
 class _Axis:
     """How a quantity is drawn: scaled, labelled, and from where to where."""
 
-    def __init__(self, quantity: Quantity, samples: Sequence[Draws]) -> None:
+    def __init__(self, quantity: Quantity, samples: Sequence[Draws], logarithmic: bool) -> None:
         here = [sample for sample in samples if quantity in sample.columns]
         self.quantity = quantity
-        draws = [sample.columns[quantity] for sample in here]
-        ends = np.array([np.quantile(column, [0.002, 0.998]) for column in draws])
-        low, high = ends[:, 0].min(), ends[:, 1].max()
-        self.logarithmic = quantity.name == "rho" and high > LOGARITHMIC_RATIO * low > 0
+        self.logarithmic = logarithmic
+        low, high = _ends(quantity, samples)
         marks = [
             self.scale(mark[quantity])
             for sample in here
@@ -175,12 +193,29 @@ class _Axis:
         return f"{text} [{quantity.unit}]" if quantity.unit else text
 
 
+def _ends(quantity: Quantity, samples: Sequence[Draws]) -> tuple[float, float]:
+    """Return the least and the greatest value of a quantity but for outliers."""
+    columns = [sample.columns[quantity] for sample in samples if quantity in sample.columns]
+    ends = np.array([np.quantile(column, [0.002, 0.998]) for column in columns])
+    return ends[:, 0].min(), ends[:, 1].max()
+
+
+def _is_rho_logarithmic(quantities: Sequence[Quantity], samples: Sequence[Draws]) -> bool:
+    """Return whether all rho are drawn as logarithms: they are positive, and one is wide."""
+    ends = [_ends(quantity, samples) for quantity in quantities if quantity.name == "rho"]
+    return all(low > 0 for low, _ in ends) and any(
+        high > LOGARITHMIC_RATIO * low for low, high in ends
+    )
+
+
 def _grid(n: int, n_posterior: int) -> tuple[Figure, np.ndarray, float]:
     """Return a figure with n x n panels, and the size of its letters [pt]."""
-    size, font = (1.6, 8.0) if n < 6 else (1.35, 7.0) if n < 9 else (1.15, 6.0)  # [inch]
-    left, bottom, top = 0.75, 0.6, 0.3 + n_posterior * LINE * font / 72
-    # A small corner leaves no room for the legend above its diagonal.
-    right = 2.6 if n < 4 else 0.15
+    font = 8.0 if n < FEW else 7.0
+    lines = n_posterior if n < FEW else n_posterior + 1
+    left, bottom, top = 0.75, 0.6, 0.3 + lines * LINE * font / 72  # [inch]
+    # A small corner leaves little room for the legend above its diagonal.
+    right = 2.9 if n < 3 else 0.65 if n == 3 else 0.15
+    size = min(PANEL_WIDTH, (PAGE_WIDTH - left - right) / min(n, MOST_ON_PAGE))
     width, height = n * size + left + right, n * size + bottom + top
     figure = Figure((width, height))
     edges = {
@@ -280,14 +315,13 @@ def _mark(
 
 def _label(panel: Axes, x: _Axis, y: _Axis | None, font: float, *, last: bool) -> None:
     panel.tick_params(labelsize=font - 1, length=2.5, direction="in", top=y is not None)
+    # How many letters of the ticks' labels are as wide as the panel.
+    width = panel.get_position().width * panel.get_figure().get_figwidth()
+    room = width * 72 / (LETTER * (font - 1))
     for axis, shown in ((panel.xaxis, x), (panel.yaxis, y)):
         if shown is None:
             continue
-        ticks = MaxNLocator(5).tick_values(shown.low, shown.high)
-        # Labels near the corners would touch those of the next panel.
-        edge = 0.12 * (shown.high - shown.low)
-        inside = (ticks > shown.low + edge) & (ticks < shown.high - edge)
-        axis.set_major_locator(FixedLocator(ticks[inside]))
+        axis.set_major_locator(FixedLocator(_ticks(shown.low, shown.high, room)))
         axis.set_major_formatter(ScalarFormatter(useOffset=False))
         axis.set_label_text("\n".join(filter(None, (shown.name, shown.quantity.place))))
         axis.label.set_fontsize(font)
@@ -296,12 +330,26 @@ def _label(panel: Axes, x: _Axis, y: _Axis | None, font: float, *, last: bool) -
         panel.set_xlabel("")
 
 
+def _ticks(low: float, high: float, room: float) -> np.ndarray:
+    """Return round values on an axis `room` letters wide, whose labels do not touch."""
+    # Labels near the corners would touch those of the next panel.
+    edge = 0.12 * (high - low)
+    for count in (5, 4, 3, 2):
+        ticks = MaxNLocator(count).tick_values(low, high)
+        step = room * (ticks[1] - ticks[0]) / (high - low)
+        inside = ticks[(ticks > low + edge) & (ticks < high - edge)]
+        if max((len(f"{tick:g}") for tick in inside), default=0) + 1 < step:
+            break
+    return inside
+
+
 def _write_titles(
     panel: Axes,
     x: _Axis,
     samples: Sequence[Draws],
     styles: Mapping[str, _Style],
     font: float,
+    separator: str,
 ) -> None:
     """Write over a histogram what it shows, and median and interval of every posterior."""
     lines = [
@@ -316,7 +364,7 @@ def _write_titles(
         colour = 0.75 * np.array(to_rgb(colour)) if len(lines) > 1 else "black"
         at = (0, 3 + number * height)
         panel.annotate(text, (0.5, 1), at, color=colour, fontsize=font + 1, va="bottom", **place)
-    title = ", ".join(filter(None, (x.name, x.quantity.place)))
+    title = separator.join(filter(None, (x.name, x.quantity.place)))
     at = (0, 4 + len(lines) * height)
     panel.annotate(title, (0.5, 1), at, fontsize=font, va="bottom", **place)
 
@@ -339,7 +387,12 @@ def interval(draws: np.ndarray) -> str:
 
 
 def _write_legend(
-    figure: Figure, samples: Sequence[Draws], styles: Mapping[str, _Style], font: float
+    figure: Figure,
+    samples: Sequence[Draws],
+    styles: Mapping[str, _Style],
+    font: float,
+    *,
+    pairs: bool,
 ) -> None:
     places = list(dict.fromkeys(sample.place for sample in samples))
     shared = len(places) == 1
@@ -359,11 +412,13 @@ def _write_legend(
             )
     if any(sample.truth for sample in samples):
         handles.append(Line2D([], [], marker="x", markersize=4, label="truth", **_TRUTH_STYLE))
-    inner = Patch(facecolor="0.6", edgecolor="0.3", label="39 % and 86 % of the draws\n(contours)")
-    middle = Patch(facecolor="0.8", label="16–84 %, with the median\n(histograms)")
+    if pairs:
+        text = "39 % and 86 % of the draws\n(contours)"
+        handles.append(Patch(facecolor="0.6", edgecolor="0.3", label=text))
+    handles.append(Patch(facecolor="0.8", label="16–84 %, with the median\n(histograms)"))
     title = places[0] if shared else None
     legend = figure.legend(
-        handles=[*handles, inner, middle],
+        handles=handles,
         loc="upper right",
         fontsize=font,
         title=title,

@@ -16,6 +16,9 @@ from pymcdust.products.staging import staged
 DOTS_PER_INCH = 300
 MOST_POINTS = 1.1e6
 
+#: White around a figure, about what its own layout leaves there [inch].
+MARGIN = 0.04
+
 #: Text stays text; the same figure gives the same bytes.
 _VECTOR = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "pymcdust"}
 _METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -54,6 +57,7 @@ def save_figures(
                 unfinished / file_name,
                 dpi=_resolution(figures[name]),
                 bbox_inches="tight",
+                pad_inches=MARGIN,
                 metadata=_METADATA.get(suffix),
             )
     return [folder / name for name in names]

@@ -57,7 +57,7 @@ def plot_emission(
     width = min((PAGE_WIDTH - 1.8) / 3, (PAGE_HEIGHT - 0.5) / (bands + 1) / aspect)
     figure = new_figure(3 * width + 1.8, (bands + 1) * (width * aspect + 0.08) + 0.4)
     grid = figure.add_gridspec(bands + 1, 3)
-    scales = _brightness(seen.observed, seen.sigma)
+    scales = _brightness(seen.observed, seen.reconstructed, seen.sigma)
     painter = Painter(seen.sky_image, 3 * bands + 1)
     for row, frequency in enumerate(sky["frequency"].values):
         axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
@@ -173,7 +173,7 @@ def plot_zoom(
     observation, model = seen.observed[chosen], seen.reconstructed[chosen]
     figure, (panels,) = panel_groups([3], seen.sky_image)
     painter = Painter(seen.sky_image, len(panels))
-    (brightness,) = _brightness(observation[None], seen.sigma[chosen][None])
+    (brightness,) = _brightness(observation[None], model[None], seen.sigma[chosen][None])
     remainder = symmetric(seen.residual[chosen], RESIDUAL_COLOURS)
     painter.paint(panels[0], observation, brightness)
     painter.paint(panels[1], model, brightness, seen.failed)
@@ -233,16 +233,19 @@ def _blocks(fit: xr.Dataset, sky: xr.Dataset) -> Iterator[tuple[slice, np.ndarra
         yield part, np.concatenate([observation, model, sigma], axis=2)
 
 
-def _brightness(observation: np.ndarray, sigma: np.ndarray) -> list[Scale]:
-    """Return a scale for each image (band, y, x) of the emission, all of one kind to compare."""
+def _brightness(observation: np.ndarray, model: np.ndarray, sigma: np.ndarray) -> list[Scale]:
+    """Return a scale for observed and reconstructed emission of each band (band, y, x).
+
+    All are of one kind, to compare; the observed emission tells which.
+    """
+    shown = np.stack([observation, model], axis=1)
     if not any(is_wide(image) for image in observation):
-        return [sequential(image, EMISSION_COLOURS, logarithmic=False) for image in observation]
+        return [sequential(images, EMISSION_COLOURS, logarithmic=False) for images in shown]
     if not any(reaches_zero(image) for image in observation):
-        return [sequential(image, EMISSION_COLOURS, logarithmic=True) for image in observation]
+        return [sequential(images, EMISSION_COLOURS, logarithmic=True) for images in shown]
     noise = [np.median(image[image > 0]) if (image > 0).any() else 1.0 for image in sigma]
     return [
-        noisy(image, EMISSION_COLOURS, width)
-        for image, width in zip(observation, noise, strict=True)
+        noisy(images, EMISSION_COLOURS, width) for images, width in zip(shown, noise, strict=True)
     ]
 
 

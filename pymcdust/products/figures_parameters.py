@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from pymcdust.products.marks import FAILED, PADDING, PRIOR, Painter
-from pymcdust.products.panels import chosen_voxels, distance_ranges, in_view, panel_groups
+from pymcdust.products.panels import chosen_voxels, in_view, panel_groups, voxel_titles
 from pymcdust.products.reconstruction import require
 from pymcdust.products.reliability import is_fixed, prior_dominated, voxels_in_use
 from pymcdust.products.scales import sequential
@@ -104,7 +104,7 @@ def _plot(
     require(fit, (*names, "converged", "distance_edge"))
     fit, sky_image = in_view(fit, center, radius)
     chosen = chosen_voxels(fit, voxels)
-    titles = distance_ranges(fit)
+    titles, note = voxel_titles(fit, chosen)
     failed = ~fit["converged"].values.astype(bool)
     per_voxel = ["voxel" in fit[name].dims for name in names]
     counts = [len(chosen) if several else 1 for several in per_voxel]
@@ -116,19 +116,16 @@ def _plot(
         padding = ~_rows(voxels_in_use(fit), fit)[rows] & several
         dominated = _rows(prior_dominated(fit, name), fit)[rows] & ~failed & ~padding
         measured = np.where(dominated | failed | padding, np.nan, values)
-        # With nothing measured, the scale still needs limits.
-        told = measured if np.isfinite(measured).any() else values
-        scale = sequential(told, COLOURS[name], logarithmic=name == "rho")
-        for panel, voxel, row, prior, absent in zip(
-            panels, rows, measured, dominated, padding, strict=True
+        scale = sequential(measured, COLOURS[name], logarithmic=name == "rho")
+        for panel, title, row, prior, absent in zip(
+            panels, titles if several else [""], measured, dominated, padding, strict=True
         ):
             marks = {PRIOR: prior, FAILED: failed & ~absent, PADDING: absent}
             painter.paint(panel, sky_image.sample(row), scale, marks)
-            if several:
-                panel.set_title(titles[voxel], fontsize=8)
+            panel.set_title(title, fontsize=8)
         fixed = " (fixed)" if is_fixed(fit[name]) else ""
         scale.bar(figure, panels, LABELS[name] + fixed, vertical=False)
-    painter.write_legend(figure)
+    painter.write_legend(figure, note if any(per_voxel) else "")
     return figure
 
 

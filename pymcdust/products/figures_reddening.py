@@ -8,10 +8,21 @@ from matplotlib.figure import Figure
 
 from pymcdust.products.dust import seen_reddening
 from pymcdust.products.marks import PADDING, Painter
-from pymcdust.products.panels import chosen_voxels, distance_ranges, in_view, panel_groups
+from pymcdust.products.panels import chosen_voxels, in_view, panel_groups, voxel_titles
 from pymcdust.products.reconstruction import BLOCK_SIZE
 from pymcdust.products.reliability import voxels_in_use
 from pymcdust.products.scales import sequential
+
+#: What reddening is called in each of its units, and the unit.
+LABELS = {
+    "bayestar2019": "Reddening $E$ [unit of Bayestar19]",
+    "bayestar2017": "Reddening $E$ [unit of Bayestar17]",
+    "bayestar2015": "$E(B-V)$ of SFD, by Bayestar15 [mag]",
+    "sfd": "$E(B-V)$ of SFD [mag]",
+    "E(B-V)": "$E(B-V)$ [mag]",
+    "edenhofer2023": "Reddening $E$ [unit of Zhang, Green & Rix 2023]",
+    "leike2020": r"Extinction $\tau_G$ [e-foldings]",
+}
 
 
 def plot_reddening(
@@ -51,17 +62,34 @@ def plot_reddening(
     in_use = in_use.set_dims(shape).transpose(*shape).values
     images = sky_image.collect(_blocks(sky, in_use))[chosen]
     scale = sequential(images, "inferno", logarithmic=True)
-    titles = distance_ranges(sky)
+    titles, note = voxel_titles(sky, chosen)
     figure, (panels,) = panel_groups([len(chosen)], sky_image)
     painter = Painter(sky_image, len(chosen))
-    for panel, voxel, image in zip(panels, chosen, images, strict=True):
+    for panel, voxel, title, image in zip(panels, chosen, titles, images, strict=True):
         painter.paint(panel, image, scale, {PADDING: ~in_use[:, voxel]})
-        panel.set_title(titles[voxel], fontsize=8)
-    unit = sky.attrs["reddening_unit"]
-    label = "$E(B-V)$ [mag]" if unit == "E(B-V)" else f"$E(B-V)$ [mag, {unit}]"
+        panel.set_title(title, fontsize=8)
+    label = reddening_label(sky.attrs["reddening_unit"])
     scale.bar(figure, panels, f"{label} in each voxel", vertical=False)
-    painter.write_legend(figure)
+    painter.write_legend(figure, note)
     return figure
+
+
+def reddening_label(unit: str) -> str:
+    """Return what reddening in a unit is called in figures, with its symbol.
+
+    Parameters
+    ----------
+    unit : str
+        A key of `pymcdust.sky.validation.REDDENING_UNITS`; another is written as it is.
+
+    Examples
+    --------
+    >>> reddening_label("E(B-V)")
+    '$E(B-V)$ [mag]'
+    >>> reddening_label("bayestar2019")
+    'Reddening $E$ [unit of Bayestar19]'
+    """
+    return LABELS.get(unit, f"Reddening $E$ [{unit}]")
 
 
 def _blocks(sky: xr.Dataset, in_use: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -4,21 +4,30 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pymcdust.errors import ResultError
 from pymcdust.products.figures_parameters import COLOURS, LABELS
 from pymcdust.products.marks import FAILED, PADDING, PRIOR, Painter
 from pymcdust.products.panels import (
+    LEAST_WIDTH,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    PANEL_WIDTH,
     chosen_voxels,
-    distance_ranges,
     in_view,
     new_figure,
-    panel_size,
+    voxel_titles,
 )
-from pymcdust.products.reconstruction import require
+from pymcdust.products.projection import SkyImage
+from pymcdust.products.reconstruction import match, require
 from pymcdust.products.reliability import prior_dominated, voxels_in_use
 from pymcdust.products.scales import is_wide, sequential
+
+#: Width of the distances beside the rows [inch], and what labels of a graticule need of it [pt].
+TITLE_WIDTH = 1.1
+BESIDE_LABELS = 30
 
 
 def plot_truth(
@@ -49,8 +58,8 @@ def plot_truth(
     Raises
     ------
     ResultError
-        If the sky does not know its truth, the fit lacks the temperature or its error, or nothing
-        of it is in view.
+        If the sky does not know its truth, the fit lacks the temperature or its error, fit and sky
+        do not belong together, or nothing is in view.
     ConfigurationError
         If there is no such voxel, or the zoom is impossible.
     """
@@ -59,9 +68,7 @@ def plot_truth(
     require(fit, ("temperature", "temperature_sd", "converged"))
     fit, sky_image = in_view(fit, center, radius)
     chosen = chosen_voxels(fit, voxels)
-    here = sky["true_temperature"]
-    if "superpixel" in here.dims:
-        here = here.sel(superpixel=fit["superpixel"].values)
+    here = sky["true_temperature"].isel(superpixel=match(fit, sky), missing_dims="ignore")
     shape = {"voxel": sky.sizes["voxel"], "superpixel": fit.sizes["superpixel"]}
     truth, estimate, error, prior, in_use, converged = (
         variable.variable.set_dims(shape).transpose(*shape).values[chosen]
@@ -78,31 +85,48 @@ def plot_truth(
     truth = np.where(in_use, truth, np.nan)
     estimate, error = (np.where(prior | ~converged, np.nan, v) for v in (estimate, error))
     estimate, error = (np.where(in_use, v, np.nan) for v in (estimate, error))
-    temperature = sequential(truth, COLOURS["temperature"], logarithmic=False)
+    shown = np.stack([truth, estimate])
+    temperature = sequential(shown, COLOURS["temperature"], logarithmic=False)
     width = sequential(error, "viridis", logarithmic=is_wide(error))
-    panel_width, panel_height = panel_size(sky_image, len(chosen), columns=3)
-    figure = new_figure(3 * panel_width, len(chosen) * panel_height + 1.2)
-    grid = figure.add_gridspec(len(chosen), 3)
-    axes = [
-        [figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(len(chosen))
-    ]
-    titles = distance_ranges(fit)
-    painter = Painter(sky_image, 3 * len(chosen))
-    for row, voxel in enumerate(chosen):
+    titles, note = voxel_titles(fit, chosen)
+    figure, axes, panel_width = _grid(len(chosen), sky_image)
+    painter = Painter(sky_image, 3 * len(chosen), panel_width)
+    for row in range(len(chosen)):
         absent = ~in_use[row]
         unsure = {PRIOR: prior[row], FAILED: ~converged[row] & in_use[row], PADDING: absent}
-        for panel, values, scale, marks, what in zip(
+        for panel, values, scale, marks in zip(
             axes[row],
             (truth[row], estimate[row], error[row]),
             (temperature, temperature, width),
             ({PADDING: absent}, unsure, unsure),
-            ("truth", "estimate", "standard deviation"),
             strict=True,
         ):
             painter.paint(panel, sky_image.sample(values), scale, marks)
-            panel.set_title(f"{titles[voxel]}: {what}", fontsize=8)
+    _write_beside([row[0] for row in axes], titles)
     left = [panel for row in axes for panel in row[:2]]
     temperature.bar(figure, left, LABELS["temperature"], vertical=False)
     width.bar(figure, [row[2] for row in axes], r"Standard deviation of $T$ [K]", vertical=False)
-    painter.write_legend(figure)
+    painter.write_legend(figure, note)
     return figure
+
+
+def _grid(rows: int, sky_image: SkyImage) -> tuple[Figure, list[list[Axes]], float]:
+    """Return a figure with rows of three panels, the panels, and their width [inch]."""
+    aspect = sky_image.projection.aspect
+    height = min(2.2, (PAGE_HEIGHT - 1.1) / rows - 0.1)
+    width = min((PAGE_WIDTH - TITLE_WIDTH) / 3, max(height / aspect, LEAST_WIDTH))
+    page = max(TITLE_WIDTH + 3 * width, PANEL_WIDTH + 1)
+    figure = new_figure(page, rows * (width * aspect + 0.1) + 1.1)
+    axes = figure.subplots(rows, 3, squeeze=False).tolist()
+    for panel, what in zip(axes[0], ("truth", "estimate", "standard deviation"), strict=True):
+        panel.set_title(what, fontsize=8)
+    return figure, axes, width
+
+
+def _write_beside(panels: Sequence[Axes], titles: Sequence[str]) -> None:
+    """Write titles to the left of panels, and of the labels of their graticules."""
+    gap = BESIDE_LABELS if panels[0].texts else 4
+    style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
+    for panel, title in zip(panels, titles, strict=True):
+        text = title.replace(" kpc", "\nkpc")
+        panel.annotate(text, (0, 0.5), (-gap, 0), ha="right", va="center", **style)

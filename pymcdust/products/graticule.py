@@ -21,7 +21,9 @@ def wrap(longitude: Any) -> Any:
 
 
 def round_step(span: float) -> float:
-    """Return the round number of degrees nearest above `span`."""
+    """Return the round number of degrees nearest above `span`, which is less than 90."""
+    if span > 10:
+        return float(min(step for step in (20, 30, 60, 90) if step >= span))
     power = 10 ** np.floor(np.log10(span))
     return float(min(step for step in (1, 2, 5, 10) if step * power >= span) * power)
 
@@ -31,6 +33,28 @@ def round_values(values: np.ndarray, step: float) -> np.ndarray:
     multiples = np.arange(np.ceil(values.min() / step), np.floor(values.max() / step) + 1)
     # Rounded, because 3 * 0.1 is not 0.3 to all digits.
     return np.round(multiples * step, 10) + 0.0  # lest there be a -0
+
+
+def leaving(
+    x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float]
+) -> tuple[float, float, str] | None:
+    """Return where a line leaves a frame, and by which side; None if it does not.
+
+    Parameters
+    ----------
+    x, y : array
+        The line, from inside.
+    extent : tuple of float
+        Left, right, bottom and top of the frame.
+    """
+    left, right, bottom, top = extent
+    for side, edge in (("bottom", bottom), ("top", top)):
+        if (place := crossing(y, x, edge, left, right)) is not None:
+            return place, edge, side
+    for side, edge in (("left", left), ("right", right)):
+        if (place := crossing(x, y, edge, bottom, top)) is not None:
+            return edge, place, side
+    return None
 
 
 def crossing(

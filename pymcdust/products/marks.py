@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pymcdust.products.panels import draw_image, striped_patch, stripes
+from pymcdust.products.panels import draw_image, panel_width, striped_patch, stripes
 from pymcdust.products.projection import NO_DATA_COLOUR, SkyImage
 from pymcdust.products.reliability import PRIOR_DOMINATED
 from pymcdust.products.scales import Scale
 
-#: Labels in more panels than this are clutter.
+#: Labels in more panels than this are clutter, and in narrower ones [inch] they overlap.
 MOST_LABELLED = 9
+LEAST_LABELLED_WIDTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ class Painter:
         The projection of the figure.
     n_panel : int
         The number of panels. Of more than `MOST_LABELLED` the first alone has the graticule
-        labelled.
+        labelled; panels narrower than `LEAST_LABELLED_WIDTH` have not.
+    width : float, optional
+        Width of a panel [inch]; by default its share of the figure.
     """
 
-    def __init__(self, sky_image: SkyImage, n_panel: int) -> None:
+    def __init__(self, sky_image: SkyImage, n_panel: int, width: float | None = None) -> None:
         self._sky_image = sky_image
         self._labelled, self._painted = n_panel if n_panel <= MOST_LABELLED else 1, 0
+        self._width = width
         self._seen: set[Mark] = set()
         self._empty = False
 
@@ -79,12 +83,13 @@ class Painter:
                 overlays.append(stripes(here, mark.colours, rising=mark.rising))
                 covered |= here
         self._empty |= bool((np.isnan(image) & ~covered).any())
-        labels = self._painted < self._labelled
+        width = self._width or panel_width(panel)
+        labels = self._painted < self._labelled and width >= LEAST_LABELLED_WIDTH
         draw_image(panel, self._sky_image, image, scale, overlays, labels=labels)
         self._painted += 1
 
-    def write_legend(self, figure: Figure) -> None:
-        """Explain below the panels what was painted other than by its value, if anything was."""
+    def write_legend(self, figure: Figure, note: str = "") -> None:
+        """Explain below the panels what was painted other than by its value, and write a note."""
         handles = []
         if self._empty:
             style = {"facecolor": NO_DATA_COLOUR, "edgecolor": "0.6", "linewidth": 0.5}
@@ -92,6 +97,7 @@ class Painter:
         for mark in (PRIOR, FAILED, PADDING):
             if mark in self._seen:
                 handles.append(striped_patch(mark.colours, mark.label, rising=mark.rising))
-        if handles:
-            style = {"ncols": 4, "fontsize": 7.5, "frameon": False}
-            figure.legend(handles=handles, loc="outside lower center", **style)
+        if handles or note:
+            style = {"ncols": 4, "fontsize": 7.5, "title_fontsize": 7.5, "frameon": False}
+            place = "outside lower center"
+            figure.legend(handles=handles, title=note or None, loc=place, **style)

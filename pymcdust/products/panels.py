@@ -21,8 +21,14 @@ from pymcdust.products.scales import Scale
 PANEL_WIDTH = 3.4
 PAGE_WIDTH = 7.1
 
-#: Height of a figure of several rows, about [inch].
+#: Height of a figure of several rows, about, unless there are very many [inch].
 PAGE_HEIGHT = 9.0
+
+#: Width of a panel at least: a title such as ``0.178–0.316 kpc`` is as wide [inch].
+LEAST_WIDTH = 1.1
+
+#: More columns than this leave less than `LEAST_WIDTH`.
+MOST_COLUMNS = 6
 
 STRIPE = 9  # [image points]
 
@@ -153,16 +159,41 @@ def distance_ranges(dataset: xr.Dataset) -> list[str]:
     >>> distance_ranges(xr.Dataset({"distance_edge": (("superpixel", "voxel_edge"), edges)}))
     ['0–0.5 kpc', 'voxel 2 (edges differ)']
     """
-    edges = dataset["distance_edge"].transpose(..., "voxel_edge").values
-    in_use = voxels_in_use(dataset).values
-    if edges.ndim == 2:
-        words = []
-        for voxel in range(in_use.shape[1]):
-            ends = edges[in_use[:, voxel], voxel : voxel + 2]
-            alike = len(ends) > 0 and np.allclose(ends, ends[0], rtol=1e-6)
-            words.append(_range(*ends[0]) if alike else f"voxel {voxel + 1} (edges differ)")
-        return words
-    return [_range(near, far) for near, far in pairwise(edges)]
+    return [
+        words or f"voxel {voxel} (edges differ)"
+        for voxel, words in enumerate(_common_ranges(dataset), start=1)
+    ]
+
+
+def voxel_titles(dataset: xr.Dataset, voxels: Sequence[int]) -> tuple[list[str], str]:
+    """Return short titles of voxels, and what a legend says of them once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sky or a fit.
+    voxels : sequence of int
+        Positions of the voxels.
+
+    Returns
+    -------
+    titles : list of str
+        The range of distances, or the number of the voxel where edges differ.
+    note : str
+        What a number means, empty where there are none.
+
+    Examples
+    --------
+    >>> edges = [[0.0, 0.5, 2.0], [0.0, 0.5, 3.0]]
+    >>> fit = xr.Dataset({"distance_edge": (("superpixel", "voxel_edge"), edges)})
+    >>> voxel_titles(fit, [0, 1])
+    (['0–0.5 kpc', 'voxel 2'], 'voxels with a number: edges differ between superpixels')
+    """
+    ranges = _common_ranges(dataset)
+    titles = [ranges[voxel] or f"voxel {voxel + 1}" for voxel in voxels]
+    in_use = voxels_in_use(dataset).values.reshape(-1, len(ranges)).any(axis=0)
+    differ = any(in_use[voxel] and not ranges[voxel] for voxel in voxels)
+    return titles, "voxels with a number: edges differ between superpixels" if differ else ""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -174,7 +205,7 @@ def panel_size(sky_image: SkyImage, rows: int, columns: int = 1) -> tuple[float,
     """Return width and height [inch] of a panel and its title, smaller where there are many."""
     tallest = 3.2 if rows < 3 else min(2.2, PAGE_HEIGHT / rows - 0.3)
     aspect = sky_image.projection.aspect
-    width = min(PANEL_WIDTH, PAGE_WIDTH / columns, tallest / aspect)
+    width = min(PANEL_WIDTH, PAGE_WIDTH / columns, max(tallest / aspect, LEAST_WIDTH))
     # Labels of the graticule beside the map, the title above it.
     return width, (width - 0.25) * aspect + 0.35
 
@@ -186,8 +217,7 @@ def panel_groups(counts: Sequence[int], sky_image: SkyImage) -> tuple[Figure, li
         places = [[(0, group)] for group in range(len(counts))]
         total = 1
     else:
-        most = max(counts)
-        columns = most if most < 4 else 2 if most == 4 else 3 if most < 13 else 4
+        columns = _columns(counts, sky_image)
         # Each group begins a row of its own.
         rows = [-(-count // columns) for count in counts]
         total = sum(rows)
@@ -244,6 +274,37 @@ def striped_patch(colours: tuple[str, str], label: str, *, rising: bool = True) 
     face, hatch = colours
     style = {"hatch": "//////" if rising else "\\\\\\\\\\\\", "linewidth": 0}
     return Patch(facecolor=face, edgecolor=hatch, label=label, **style)
+
+
+def panel_width(panel: Axes) -> float:
+    """Return the share that a panel of a grid has of the width of its figure [inch]."""
+    return panel.get_figure().get_figwidth() / panel.get_subplotspec().get_gridspec().ncols
+
+
+def _columns(counts: Sequence[int], sky_image: SkyImage) -> int:
+    """Return how many columns groups of panels have: of many panels, what makes them largest."""
+    most = max(counts)
+    fewest = most if most < 4 else 2 if most == 4 else 3 if most < 13 else 4
+    if most < 13:
+        return fewest
+
+    def width(columns: int) -> float:
+        return panel_size(sky_image, sum(-(-count // columns) for count in counts), columns)[0]
+
+    return max(range(fewest, MOST_COLUMNS + 1), key=width)
+
+
+def _common_ranges(dataset: xr.Dataset) -> list[str]:
+    """Return the distance range of each voxel in words, empty where superpixels differ in it."""
+    edges = dataset["distance_edge"].transpose(..., "voxel_edge").values
+    if edges.ndim == 1:
+        return [_range(near, far) for near, far in pairwise(edges)]
+    words = []
+    for voxel, used in enumerate(voxels_in_use(dataset).values.T):
+        ends = edges[used, voxel : voxel + 2]
+        alike = len(ends) > 0 and np.allclose(ends, ends[0], rtol=1e-6)
+        words.append(_range(*ends[0]) if alike else "")
+    return words
 
 
 def _range(near: float, far: float) -> str:

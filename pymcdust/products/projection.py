@@ -18,6 +18,7 @@ from pymcdust.products.graticule import (
     LINE,
     crossing,
     degrees,
+    leaving,
     round_step,
     round_values,
     wrap,
@@ -33,6 +34,15 @@ PATCH_RADIUS = 40.0
 
 #: Largest radius of a patch [deg]: lengths at its edge are four times those in its middle.
 LARGEST_RADIUS = 60.0
+
+#: How the label of a meridian stands that leaves a polar patch by a side: shift to the right and
+#: upwards, and style. Above a map stands its title, so that there the label is inside.
+_BESIDE: dict[str, tuple[int, int, dict[str, Any]]] = {
+    "bottom": (0, -1, {"ha": "center", "va": "top"}),
+    "top": (0, -1, {"ha": "center", "va": "top", "path_effects": [HALO]}),
+    "left": (-1, 0, {"ha": "right", "va": "center"}),
+    "right": (1, 0, {"ha": "left", "va": "center"}),
+}
 
 
 @dataclass(frozen=True)
@@ -141,32 +151,8 @@ class Gnomonic:
     def decorate(self, axes: Axes, *, labels: bool = True) -> Patch:
         """Draw the outline, the graticule and, if asked, its labels; return the outline."""
         left, right, bottom, top = self.extent
-        longitudes, latitudes = self.directions()
-        offsets = wrap(longitudes - self.longitude)
-        # A patch around a pole holds all longitudes: its meridians are drawn every 30 degrees.
-        polar = np.ptp(offsets) > 180
-        eastward = self.longitude + np.linspace(offsets.min() - 1, offsets.max() + 1, 2001)
-        upward = np.clip(np.linspace(latitudes.min() - 1, latitudes.max() + 1, 2001), -90, 90)
-        for latitude in round_values(latitudes, round_step(np.ptp(latitudes) / 5)):
-            x, y = self.forward(eastward, np.full(eastward.size, latitude))
-            axes.plot(x, y, **LINE)
-            height = None if polar else crossing(x, y, left, bottom, top)
-            if labels and height is not None:
-                place = (left - 0.015 * (right - left), height)
-                axes.text(*place, degrees(latitude), ha="right", va="center", **LABEL)
-            # Circles around a pole may miss the edges: they are labelled on the middle meridian.
-            place = self.forward(self.longitude, latitude)
-            if labels and polar and bottom < place[1] < top and abs(latitude) < 90:
-                style = {"ha": "center", "va": "center", "path_effects": [HALO], **LABEL}
-                axes.text(*place, degrees(latitude), **style)
-        step = 30.0 if polar else round_step(np.ptp(offsets) / 5)
-        for longitude in round_values(self.longitude + offsets, step):
-            x, y = self.forward(np.full(upward.size, longitude), upward)
-            axes.plot(x, y, **LINE)
-            side = crossing(y, x, bottom, left, right)
-            if labels and side is not None:
-                place = (side, bottom - 0.015 * (top - bottom))
-                axes.text(*place, degrees(longitude % 360), ha="center", va="top", **LABEL)
+        polar = self._holds_pole()
+        (self._draw_polar_graticule if polar else self._draw_graticule)(axes, labels)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if labels:
@@ -174,6 +160,63 @@ class Gnomonic:
             axes.set_ylabel("" if polar else "$b$", labelpad=18, **LABEL)
         size = right - left, top - bottom
         return Rectangle((left, bottom), *size, facecolor="none", edgecolor="0.2", linewidth=1.0)
+
+    def _draw_graticule(self, axes: Axes, labels: bool) -> None:
+        """Draw parallels and meridians, and label them where they meet left and bottom edge."""
+        left, right, bottom, top = self.extent
+        longitudes, latitudes = self.directions()
+        offsets = wrap(longitudes - self.longitude)
+        eastward = self.longitude + np.linspace(offsets.min() - 1, offsets.max() + 1, 2001)
+        upward = np.clip(np.linspace(latitudes.min() - 1, latitudes.max() + 1, 2001), -90, 90)
+        for latitude in round_values(latitudes, round_step(np.ptp(latitudes) / 5)):
+            x, y = self.forward(eastward, np.full(eastward.size, latitude))
+            axes.plot(x, y, **LINE)
+            height = crossing(x, y, left, bottom, top)
+            if labels and height is not None:
+                place = (left - 0.015 * (right - left), height)
+                axes.text(*place, degrees(latitude), ha="right", va="center", **LABEL)
+        for longitude in round_values(self.longitude + offsets, round_step(np.ptp(offsets) / 5)):
+            x, y = self.forward(np.full(upward.size, longitude), upward)
+            axes.plot(x, y, **LINE)
+            side = crossing(y, x, bottom, left, right)
+            if labels and side is not None:
+                place = (side, bottom - 0.015 * (top - bottom))
+                axes.text(*place, degrees(longitude % 360), ha="center", va="top", **LABEL)
+
+    def _draw_polar_graticule(self, axes: Axes, labels: bool) -> None:
+        """Draw circles, labelled on the middle meridian, and meridians, labelled at any edge."""
+        left, right, bottom, top = self.extent
+        _, latitudes = self.directions()
+        around = np.linspace(0, 360, 2001)
+        for latitude in round_values(latitudes, round_step(np.ptp(latitudes) / 5)):
+            axes.plot(*self.forward(around, np.full(around.size, latitude)), **LINE)
+            x, y = self.forward(self.longitude, latitude)
+            # Where the middle meridian meets the edge stands its own label.
+            if labels and abs(latitude) < 90 and bottom < y < top - 0.08 * (top - bottom):
+                style = {"ha": "center", "va": "center", "path_effects": [HALO], **LABEL}
+                axes.text(x, y, degrees(latitude), **style)
+        outward = np.linspace(90, -89, 2001) * (1 if self.latitude > 0 else -1)
+        gap = 0.015 * (right - left)
+        written: list[tuple[float, float]] = []
+        # Where labels would overlap, near a pole close to the edge, the quarters have theirs.
+        for longitude in sorted(range(0, 360, 30), key=lambda longitude: longitude % 90):
+            x, y = self.forward(np.full(outward.size, longitude), outward)
+            axes.plot(x, y, **LINE)
+            end = leaving(x, y, self.extent)
+            if not labels or end is None:
+                continue
+            x, y, side = end
+            if any(np.hypot(x - other[0], y - other[1]) < 8 * gap for other in written):
+                continue
+            written.append((x, y))
+            right_by, up_by, style = _BESIDE[side]
+            axes.text(x + right_by * gap, y + up_by * gap, degrees(longitude), **style, **LABEL)
+
+    def _holds_pole(self) -> bool:
+        """Return whether the pole on the side of the centre lies in the image."""
+        left, right, bottom, top = self.extent
+        x, y = self.forward(0.0, 90.0 if self.latitude > 0 else -90.0)
+        return bool(left < x < right and bottom < y < top)
 
     def _rotation(self) -> np.ndarray:
         """Return the matrix whose rows are the patch's axes: towards its centre, left, up."""

@@ -45,11 +45,14 @@ class Scale:
         Lowest and highest value, and what lies between.
     extend : {"neither", "min", "max", "both"}
         At which ends there are values beyond the scale.
+    empty : bool
+        Whether there is no value at all, so that the limits mean nothing.
     """
 
     colours: Colormap
     norm: Normalize
     extend: str
+    empty: bool = False
 
     def clip(self, values: np.ndarray) -> np.ndarray:
         """Return values that the norm can show: a logarithm has no place for zero."""
@@ -58,7 +61,7 @@ class Scale:
         return values
 
     def bar(self, figure: FigureBase, axes: list[Axes], label: str, vertical: bool) -> Colorbar:
-        """Draw the colour bar beside (vertical) or below the axes."""
+        """Draw the colour bar beside (vertical) or below the axes, of no values only its label."""
         shape = (
             {"orientation": "vertical", "aspect": 16, "shrink": 0.85, "pad": 0.02}
             if vertical
@@ -71,7 +74,12 @@ class Scale:
         bar.ax.tick_params(labelsize=7, length=2.5)
         bar.outline.set_linewidth(0.5)
         axis = bar.ax.yaxis if vertical else bar.ax.xaxis
-        if isinstance(self.norm, LogNorm):
+        if self.empty:
+            axis.set_major_locator(NullLocator())
+            axis.set_minor_locator(NullLocator())
+            bar.solids.set_visible(False)
+            bar.outline.set_visible(False)
+        elif isinstance(self.norm, LogNorm):
             # The fewer decades, the more ticks between the powers of ten.
             decades = np.log10(self.norm.vmax / self.norm.vmin)
             ticks = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 3 else (1,)
@@ -123,9 +131,9 @@ def sequential(
         low, high = (low, high) if high > 1.001 * low else (low / 1.1, high * 1.1)
         norm = LogNorm(low, high)
     else:
-        half = max((high - low) / 2, SMALLEST_SPAN * abs(low + high) / 4, 1e-12)
+        half = max((high - low) / 2, SMALLEST_SPAN * abs(low + high) / 4) or 1.0
         norm = Normalize((low + high) / 2 - half, (low + high) / 2 + half)
-    return Scale(_with_grey(colours), norm, _extend(values, norm))
+    return _scale(values, colours, norm)
 
 
 def noisy(values: np.ndarray, colours: str, noise: float) -> Scale:
@@ -149,7 +157,7 @@ def noisy(values: np.ndarray, colours: str, noise: float) -> Scale:
     """
     low, high = _limits(values)
     norm = AsinhNorm(noise, low, high if high > low else low + noise)
-    return Scale(_with_grey(colours), norm, _extend(values, norm))
+    return _scale(values, colours, norm)
 
 
 def symmetric(values: np.ndarray, colours: str) -> Scale:
@@ -169,12 +177,17 @@ def symmetric(values: np.ndarray, colours: str) -> Scale:
     """
     limit = np.percentile(np.abs(_finite(values)), PERCENTILES[1]) or 1.0
     norm = Normalize(-limit, limit)
-    return Scale(_with_grey(colours), norm, _extend(values, norm))
+    return _scale(values, colours, norm)
 
 
 def reaches_zero(values: np.ndarray) -> bool:
     """Return whether a scale between `PERCENTILES` of the values would hold zero or less."""
     return _limits(values)[0] <= 0
+
+
+def _scale(values: np.ndarray, colours: str, norm: Normalize) -> Scale:
+    empty = not np.isfinite(values).any()
+    return Scale(_with_grey(colours), norm, _extend(values, norm), empty)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import healpy as hp
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pymcdust.errors import ResultError
+from pymcdust.products.figures_reddening import reddening_label
 from pymcdust.products.panels import new_figure
 from pymcdust.products.reliability import voxels_in_use
 
@@ -18,6 +20,15 @@ CUT_COLOURS = ("#CC79A7", "#009E73", "#56B4E9", "#E69F00")
 
 #: A logarithmic axis begins here at the latest [kpc]: Bayestar's first slice.
 NEAREST = 0.063
+
+#: Width of the axis, and of a letter of a cloud's name, about [inch].
+AXIS_WIDTH, LETTER_WIDTH = 5.6, 0.066
+
+#: What hides the lines of other clouds behind a name, whose text stays text in vector graphics.
+BEHIND_NAMES = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
+
+#: From one row of names to the next, in units of the height of the panel.
+ROW = 0.065
 
 
 def plot_sightline(
@@ -52,7 +63,7 @@ def plot_sightline(
     ------
     ResultError
         If the sky has no such superpixel, several and none is chosen, or no valid pixel there;
-        or cuts do not increase.
+        cuts do not increase, or a cloud lies beyond what is drawn.
 
     Examples
     --------
@@ -88,13 +99,16 @@ def plot_sightline(
     for (near, far), colour in zip(_cuts(cuts), CUT_COLOURS * len(_cuts(cuts)), strict=False):
         text = f"cut {near:.3g}–{far:.3g} kpc"
         axes.axvspan(max(near, start), far, color=colour, alpha=0.22, linewidth=0, label=text)
-    top = 1.25 * max(high.max(), mean.max()) or 1.0
-    for name, distance in (clouds or {}).items():
-        axes.axvline(distance, color="#D55E00", linestyle="--", linewidth=1.0)
-        axes.text(
-            distance * 1.03, 0.97 * top, name, va="top", fontsize=8, color="#A34700", clip_on=True
-        )
-    unit = sky.attrs.get("reddening_unit", "E(B-V)")
+    names = _names(clouds or {}, start, edge[-1])
+    for name in names:
+        axes.axvline(name.distance, color="#D55E00", linestyle="--", linewidth=1.0)
+        place = name.distance * (0.98 if name.left else 1.02), 0.97 - ROW * name.row
+        style = {"ha": "right" if name.left else "left", "va": "top", "fontsize": 8}
+        style |= {"color": "#A34700", "bbox": BEHIND_NAMES, "clip_on": True}
+        axes.text(*place, name.text, transform=axes.get_xaxis_transform(), **style)
+    rows = max((name.row for name in names), default=0)
+    top = (1.25 + 1.5 * ROW * rows) * max(high.max(), mean.max()) or 1.0
+    label = reddening_label(sky.attrs["reddening_unit"])
     nside = int(sky.attrs["superpixel_nside"])
     longitude, latitude = hp.pix2ang(nside, number, nest=True, lonlat=True)
     place = f"Nside {nside}, $l$ = {longitude:.2f}°, $b$ = {latitude:.2f}°".replace("-", "−")
@@ -103,7 +117,7 @@ def plot_sightline(
         xlim=(start, edge[-1]),
         ylim=(min(0.0, low.min()), top),
         xlabel="distance [kpc]",
-        ylabel="$E(B-V)$ of each voxel [mag" + ("]" if unit == "E(B-V)" else f", {unit}]"),
+        ylabel=f"{label} in each voxel",
         title=f"superpixel {number} ({place}), {len(mean)} voxel{'s' * (len(mean) > 1)}",
     )
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
@@ -114,6 +128,36 @@ def plot_sightline(
     axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
+
+
+class _Name(NamedTuple):
+    """Where the name of a cloud stands: its row from the top, and whether left of its line."""
+
+    text: str
+    distance: float
+    row: int
+    left: bool
+
+
+def _names(clouds: Mapping[str, float], start: float, end: float) -> list[_Name]:
+    """Return where names stand so that none covers another, on an axis from start to end [kpc]."""
+    for text, distance in clouds.items():
+        if not start <= distance <= end:
+            raise ResultError(
+                f"the cloud {text!r} is at {distance:g} kpc; the sightline is drawn from "
+                f"{start:.3g} to {end:.3g} kpc: give the distance [kpc] of a cloud in it"
+            )
+    letter = LETTER_WIDTH * np.log10(end / start) / AXIS_WIDTH
+    names: list[_Name] = []
+    taken: list[float] = []  # where the last name of each row ends
+    for text, distance in sorted(clouds.items(), key=lambda item: item[1]):
+        place, length = np.log10(distance), (len(text) + 1) * letter
+        left = bool(place + length > np.log10(end))
+        first = place - length if left else place
+        row = next((row for row, last in enumerate(taken) if last < first), len(taken))
+        taken[row : row + 1] = [first + length]
+        names.append(_Name(text, distance, row, left))
+    return names
 
 
 def _row(sky: xr.Dataset, superpixel: int | None) -> tuple[int, int]:

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -214,6 +216,69 @@ def test_wide_rho_is_drawn_as_its_logarithm(posterior):
     axes = panels(plot_corner(posterior, variables=["rho"]))
     assert "log" in axes[0, 0].get_xlabel()
     assert axes[0, 0].get_xlim()[0] < -4 < axes[0, 0].get_xlim()[1]
+
+
+def test_all_rho_are_drawn_in_the_same_way(posterior):
+    draws = posterior["posterior"].to_dataset()
+    near, far = draws["rho"], 1e-4 * (draws["rho"] / 1e-4) ** 8
+    posterior["posterior"] = xr.DataTree(draws.assign(rho=xr.concat([near, far], "voxel")))
+    axes = panels(plot_corner(posterior, variables=["rho"]))
+    assert all("log" in panel.get_xlabel() for panel in axes[-1])
+    assert axes[0, 0].get_xlim()[0] < -4 < axes[0, 0].get_xlim()[1]
+    posterior["posterior"] = xr.DataTree(draws.assign(rho=xr.concat([near, near], "voxel")))
+    axes = panels(plot_corner(posterior, variables=["rho"]))
+    assert not any("log" in panel.get_xlabel() for panel in axes[-1])
+
+
+@pytest.mark.parametrize("n_voxel", [1, 2, 3, 4, 5, 6, 10])
+def test_a_corner_is_as_wide_as_a_page_and_can_be_read(n_voxel):
+    posterior = make_posterior(edges=np.r_[0.0, np.geomspace(0.841, 3.758, n_voxel)])
+    with_rho = ["temperature", "rho"] if n_voxel in (1, 3, 5) else ["temperature"]
+    figure = plot_corner(posterior, variables=with_rho)
+    n = n_voxel + len(with_rho) - 1
+    axes = panels(figure)
+    assert axes.shape == (n, n)
+    if n <= 6:
+        assert figure.get_figwidth() <= 7.1 + 1e-9
+        assert figure.get_tightbbox().width <= 7.1
+    figure.draw_without_rendering()
+    written = [text for panel in axes.diagonal() for text in panel.texts]
+    boxes = [text.get_window_extent() for text in written]
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    # A title does not reach into the panel to the left of it.
+    for row in range(1, n):
+        left = axes[row - 1, row - 1].get_window_extent().x1
+        assert all(text.get_window_extent().x0 > left - 1 for text in axes[row, row].texts)
+    ticks = [label for panel in axes[-1] for label in panel.get_xticklabels() if label.get_text()]
+    assert len(ticks) >= 2 * n
+    for one, other in combinations([label.get_window_extent() for label in ticks], 2):
+        assert not one.overlaps(other)
+    sizes = [text.get_fontsize() for text in [*written, *ticks, *figure.legends[0].get_texts()]]
+    assert min(sizes) >= 6
+    assert max(sizes) <= 9
+
+
+@pytest.mark.parametrize(
+    "variables", ["beta", "temperature", ["temperature", "beta"], ["temperature", "beta", "rho"]]
+)
+def test_the_legend_of_many_posteriors_covers_nothing(variables):
+    numbers = range(5908, 5913)
+    posteriors = {f"method {n}": make_posterior((n,), seed=n) for n in numbers}
+    fits = {f"method {n}": make_fit((n,)) for n in numbers}
+    figure = plot_corner(posteriors, variables=variables, fit=fits, truth={"beta": 1.6})
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    shown = [panel for panel in figure.axes if panel.axison]
+    assert not any(legend.overlaps(panel.get_window_extent()) for panel in shown)
+    texts = [text for panel in shown for text in panel.texts]
+    assert not any(legend.overlaps(text.get_window_extent()) for text in texts)
+
+
+def test_one_parameter_has_no_contours(posterior):
+    assert not any("contours" in text for text in legend(plot_corner(posterior, variables="beta")))
+    both = plot_corner(posterior, variables=["beta", "rho"])
+    assert any("contours" in text for text in legend(both))
 
 
 def test_variables_and_superpixels_are_chosen():

@@ -5,6 +5,7 @@ from matplotlib.colors import AsinhNorm, LogNorm
 
 from pymcdust.errors import ConfigurationError, ResultError
 from pymcdust.products import projection
+from pymcdust.products.figures_reddening import LABELS, reddening_label
 from pymcdust.products.panels import in_view, sky_image_of
 from pymcdust.products.plots import (
     plot_emission,
@@ -17,6 +18,7 @@ from pymcdust.products.plots import (
 )
 from pymcdust.products.projection import Gnomonic, Mollweide
 from pymcdust.products.reconstruction import reconstruct, residual
+from pymcdust.sky.validation import REDDENING_UNITS
 
 ALL_SKY = np.arange(192)
 
@@ -205,7 +207,23 @@ def test_reddening(sky):
     assert (shown[expected == 0] > 0).all()
     assert (expected == 0).any()
     np.testing.assert_allclose(shown[within], expected[within])
-    assert bars(figure) == ["$E(B-V)$ [mag, bayestar19] in each voxel"]
+    assert bars(figure) == ["Reddening $E$ [bayestar19] in each voxel"]
+
+
+def test_reddening_is_called_what_its_unit_is():
+    assert set(LABELS) == set(REDDENING_UNITS)
+    assert reddening_label("E(B-V)") == "$E(B-V)$ [mag]"
+    # E-foldings are no magnitudes, and what is in a map's own unit is no E(B-V).
+    assert reddening_label("leike2020") == r"Extinction $\tau_G$ [e-foldings]"
+    for unit in ("bayestar2019", "bayestar2017", "edenhofer2023"):
+        assert "B-V" not in reddening_label(unit)
+        assert "mag" not in reddening_label(unit)
+    assert all("$E(B-V)$" in reddening_label(unit) for unit in ("sfd", "bayestar2015"))
+
+
+def test_reddening_in_its_unit(make_sky):
+    sky = make_sky(ALL_SKY).assign_attrs(reddening_unit="leike2020")
+    assert bars(plot_reddening(sky)) == [r"Extinction $\tau_G$ [e-foldings] in each voxel"]
 
 
 def test_truth_beside_estimate_and_error(make_fit, sky):
@@ -216,11 +234,10 @@ def test_truth_beside_estimate_and_error(make_fit, sky):
     sky["true_temperature"] = ("superpixel", truth)
     figure = plot_truth(fit, sky)
     axes = panels(figure)
-    assert [panel.get_title() for panel in axes] == [
-        f"{distance}: {kind}"
-        for distance in ("0–0.5 kpc", "0.5–2 kpc")
-        for kind in ("truth", "estimate", "standard deviation")
-    ]
+    titles = ["truth", "estimate", "standard deviation", "", "", ""]
+    assert [panel.get_title() for panel in axes] == titles
+    beside = [panel.texts[-1].get_text() for panel in axes[::3]]
+    assert beside == ["0–0.5\nkpc", "0.5–2\nkpc"]
     dominated = np.isin(np.arange(170), range(30, 50))
     for voxel in range(2):
         grey = dominated & (voxel == 1)
@@ -281,10 +298,8 @@ def test_what_a_superpixel_does_not_have_is_neither_a_temperature_nor_the_prior(
     fit["converged"][55:58] = False
     figure = plot_temperature(fit)
     near, far = panels(figure)
-    assert [axes.get_title() for axes in (near, far)] == [
-        "voxel 1 (edges differ)",
-        "voxel 2 (edges differ)",
-    ]
+    assert [axes.get_title() for axes in (near, far)] == ["voxel 1", "voxel 2"]
+    assert "edges differ" in figure.legends[0].get_title().get_text()
     padding = np.isin(np.arange(180), range(40, 60))
     temperature = fit["temperature"].values
     np.testing.assert_array_equal(

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import healpy as hp
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from healpy.projector import MollweideProj
 from matplotlib.figure import Figure
 
 from pymcdust.errors import ConfigurationError
+from pymcdust.products.graticule import round_step
 from pymcdust.products.projection import (
     Gnomonic,
     Mollweide,
@@ -196,6 +199,56 @@ def test_a_patch_around_a_pole_has_meridians_and_circles():
     assert {"150°", "180°", "210°"} <= set(places)
     np.testing.assert_allclose(places["−80°"], patch.forward(2.0, -80.0), atol=1e-9)
     assert "−90°" not in places
+
+
+@pytest.mark.parametrize("center", [(0.0, -90.0), (0.0, 90.0), (37.0, 80.0), (180.0, -40.0)])
+def test_a_patch_around_a_pole_has_all_meridians(center):
+    patch = zoom_on(center, 60.0)
+    axes = Figure().add_subplot()
+    frame(axes, patch)
+    ways = []
+    for line in axes.lines:
+        x, y = line.get_data()
+        near = np.isfinite(x) & (np.hypot(x, y) < 100)
+        longitude, latitude = _direction(patch, x[near], y[near])
+        longitude = longitude[np.abs(latitude) < 89.9]
+        if np.ptp(np.cos(np.radians(longitude))) < 1e-6:
+            ways.append(round(float(longitude[0])) % 360)
+    assert sorted(ways) == list(range(0, 360, 30))
+    left, right, bottom, top = patch.extent
+    written = {text.get_text(): text.get_position() for text in axes.texts}
+    assert {"0°", "90°", "180°", "270°"} <= set(written)
+    edges = [
+        place
+        for place in written.values()
+        if not (left < place[0] < right and bottom < place[1] < top - 0.02 * (top - bottom))
+    ]
+    assert len(edges) >= 10
+    for one, other in combinations(edges, 2):
+        assert np.hypot(*np.subtract(one, other)) > 0.1 * (right - left)
+
+
+def _direction(patch, x, y):
+    """Return the directions of points of a patch."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
+    wcs.wcs.crval = [patch.longitude, patch.latitude]
+    wcs.wcs.cdelt = [-1, 1]
+    wcs.wcs.crpix = [1, 1]
+    return wcs.wcs_pix2world(x, y, 0)
+
+
+def test_latitudes_of_a_wide_patch_are_labelled():
+    places = labels(zoom_on((180.0, -40.0), 60.0))
+    assert {"0°", "−30°", "−60°"} <= set(places)
+    assert {"30°", "0°", "−30°"} <= set(labels(zoom_on((180.0, 0.0), 60.0)))
+
+
+@pytest.mark.parametrize(
+    ("span", "step"), [(0.03, 0.05), (1.1, 2), (9, 10), (10, 10), (11, 20), (28, 30), (36, 60)]
+)
+def test_round_steps(span, step):
+    assert round_step(span) == pytest.approx(step)
 
 
 def test_labels_can_be_left_out():

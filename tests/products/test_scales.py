@@ -50,6 +50,11 @@ def test_a_single_value_has_a_scale(value, logarithmic):
     assert scale.norm.vmin < scale.norm.vmax
     bar = scale.bar(figure := Figure(), [figure.add_subplot()], "value", vertical=True)
     assert bar.ax.get_ylabel() == "value"
+    assert scale.empty == np.isnan(value)
+    assert bar.outline.get_visible() == bar.solids.get_visible() == (not scale.empty)
+    assert (len(bar.ax.get_yticks()) == 0) == scale.empty
+    figure.draw_without_rendering()
+    assert bar.ax.yaxis.get_offset_text().get_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,9 @@ def test_a_scale_of_noise_far_from_zero_has_ticks():
 def test_a_single_value_with_noise_has_a_scale():
     assert noisy(np.full(5, -1.0), "inferno", 0.5).norm.vmax > -1.0
     assert noisy(np.full(5, np.nan), "inferno", 0.5).norm.vmax > 0.0
+    assert noisy(np.full(5, np.nan), "inferno", 0.5).empty
+    assert symmetric(np.full(5, np.nan), "RdBu_r").empty
+    assert not symmetric(np.array([np.nan, 0.0]), "RdBu_r").empty
 
 
 def test_a_bar_below_one_column_has_few_ticks():

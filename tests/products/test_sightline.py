@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -45,6 +47,34 @@ def test_what_has_no_sightline(thin):
     assert plot_sightline(one).axes[0].get_title() == (
         "superpixel 369 (Nside 8, $l$ = 95.62°, $b$ = 9.59°), 20 voxels"
     )
+
+
+def test_names_of_clouds_do_not_cover_each_other(thin):
+    clouds = {f"{distance:g} kpc": distance for distance in (0.3, 0.38, 0.4, 0.42, 1.1, 3.9)}
+    figure = plot_sightline(thin, 369, clouds=clouds)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 6
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    # All of them inside of the panel, and above what is drawn.
+    frame = axes.get_window_extent()
+    assert all(frame.x0 < box.x0 < box.x1 < frame.x1 for box in boxes)
+    drawn = max(patch.get_data().values.max() for patch in axes.patches)
+    assert min(box.y0 for box in boxes) > axes.transData.transform((1, drawn))[1]
+
+
+@pytest.mark.parametrize("distance", [12.0, 0.01, -1.0, np.nan])
+def test_a_cloud_beyond_the_sightline_is_refused(thin, distance):
+    with pytest.raises(ResultError, match=r"cloud 'X' is at .* kpc; .* from 0.05 to 4 kpc"):
+        plot_sightline(thin, 369, clouds={"X": distance})
+
+
+def test_the_axis_tells_the_unit(thin):
+    thin.attrs["reddening_unit"] = "edenhofer2023"
+    (axes,) = plot_sightline(thin, 369).axes
+    assert axes.get_ylabel() == "Reddening $E$ [unit of Zhang, Green & Rix 2023] in each voxel"
 
 
 def test_padding_is_not_part_of_a_sightline(thin):
