@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 
@@ -81,7 +81,7 @@ def small_sky(seed: int) -> xr.Dataset:
     reddening = mock_reddening(
         nside=NSIDE, superpixel_nside=SUPERPIXEL_NSIDE, distance_edge=EDGES, seed=seed
     )
-    lon, lat = hp.pix2ang(SUPERPIXEL_NSIDE, reddening.superpixel.values, nest=True, lonlat=True)
+    lon, lat = healpy.pix2ang(SUPERPIXEL_NSIDE, reddening.superpixel.values, nest=True, lonlat=True)
     lon, lat = np.radians(lon), np.radians(lat)
     inwards = np.cos(lon) * np.cos(lat)
     temperature = 18.0 + np.stack(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 from scipy.special import log_ndtr
@@ -233,7 +233,9 @@ def summarise_places(comparison: xr.Dataset, reference: str | None = None) -> li
 def _places(comparison: xr.Dataset) -> Iterator[tuple[str, float, float, np.ndarray]]:
     """Yield parts of the sky: what they are cut by, their range, their superpixels."""
     nside = int(comparison.attrs["superpixel_nside"])
-    latitude = np.abs(hp.pix2ang(nside, comparison["superpixel"].values, nest=True, lonlat=True)[1])
+    latitude = np.abs(
+        healpy.pix2ang(nside, comparison["superpixel"].values, nest=True, lonlat=True)[1]
+    )
     column = comparison["column"].values
     edges = np.unique(np.quantile(column, np.linspace(0, 1, COLUMN_BINS + 1)))
     for by, values, cuts in (("latitude", latitude, LATITUDES), ("column", column, edges)):

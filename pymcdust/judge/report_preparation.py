@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 
@@ -97,13 +97,13 @@ def main_reasons(sky: xr.Dataset) -> list[tuple[Mask, int]]:
 def _lead(sky: xr.Dataset, summary: xr.Dataset, found: Sequence[Alarm]) -> str:
     n_superpixel, n_pixel = sky.sizes["superpixel"], sky.sizes["pixel"]
     nside, superpixel_nside = sky.attrs["nside"], sky.attrs["superpixel_nside"]
-    area = n_superpixel * hp.nside2pixarea(superpixel_nside, degrees=True)
+    area = n_superpixel * healpy.nside2pixarea(superpixel_nside, degrees=True)
     valid = int(summary["n_valid"].sum())
     most = int(summary["n_voxel"].max())
     words = [
         f"{_count(n_superpixel, 'superpixel')} of Nside {superpixel_nside} "
         f"{'cover' if n_superpixel > 1 else 'covers'} {_area(area)}, "
-        f"{_percent(n_superpixel / hp.nside2npix(superpixel_nside))} of the sky; "
+        f"{_percent(n_superpixel / healpy.nside2npix(superpixel_nside))} of the sky; "
         f"{'each' if n_superpixel > 1 else 'it'} has "
         f"{n_pixel:,} pixels of Nside {nside} and {span(summary['n_voxel'].values)} "
         f"voxel{'s' * (most > 1)} along the sightline.",

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 
@@ -220,7 +220,7 @@ def oddities(summary: xr.Dataset) -> Section:
 
 def _by_latitude(summary: xr.Dataset) -> str:
     nside, superpixel = summary.attrs["superpixel_nside"], summary["superpixel"].values
-    latitude = np.abs(hp.pix2ang(nside, superpixel, nest=True, lonlat=True)[1])
+    latitude = np.abs(healpy.pix2ang(nside, superpixel, nest=True, lonlat=True)[1])
     rows = []
     for low, high in pairwise(LATITUDES):
         here = (latitude >= low) & ((latitude < high) | (high == LATITUDES[-1]))

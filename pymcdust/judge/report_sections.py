@@ -2,7 +2,7 @@
 
 from html import escape
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 
@@ -125,7 +125,7 @@ def failures(subject: Subject) -> Section | None:
     for index in failed[:MOST_LISTED]:
         one = diagnosis.isel(superpixel=index)
         superpixel = int(one["superpixel"])
-        angles = hp.pix2ang(int(nside), superpixel, nest=True, lonlat=True) if nside else ()
+        angles = healpy.pix2ang(int(nside), superpixel, nest=True, lonlat=True) if nside else ()
         worst = max(values_of(one), key=lambda row: badness(row, diagnosis.attrs["least_ess"]))
         row = [str(superpixel), *([number(a, 1) for a in angles] or ["–", "–"])]
         row += [", ".join(reasons(int(one["flag"])))]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 
@@ -91,7 +91,7 @@ def position(subject: Subject, superpixel: int | None) -> str:
         return "the sky"
     if nside is None:
         return f"superpixel {superpixel}"
-    l, b = hp.pix2ang(int(nside), superpixel, nest=True, lonlat=True)  # noqa: E741
+    l, b = healpy.pix2ang(int(nside), superpixel, nest=True, lonlat=True)  # noqa: E741
     return f"superpixel {superpixel} (l = {number(float(l), 1)}°, b = {number(float(b), 1)}°)"
 
 

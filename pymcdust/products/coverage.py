@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 from astropy.coordinates import CartesianRepresentation, SkyCoord
@@ -169,7 +169,7 @@ def _valid_pixels(data: xr.Dataset, tolerate: Sequence[str]) -> tuple[np.ndarray
         tolerated = _tolerated_bits(flag_bits(data), tolerate)
         flag = data["flag"].values.astype(np.int64)
         valid = data["converged"].values.astype(bool) & (flag & ~tolerated == 0)
-    whole = np.zeros(hp.nside2npix(nside), bool)
+    whole = np.zeros(healpy.nside2npix(nside), bool)
     whole[pixels] = valid
     return whole, nside
 
@@ -214,13 +214,13 @@ def _icrs_cells(valid: np.ndarray, order: int, largest: int) -> Iterator[tuple[n
         # One by one, so that a border that is everywhere need not fit into memory.
         cells = np.array([start])
         for at_order in range(first, largest + 1):
-            centre = to_galactic @ np.array(hp.pix2vec(2**at_order, cells, nest=True))
+            centre = to_galactic @ np.array(healpy.pix2vec(2**at_order, cells, nest=True))
             if at_order == largest:
-                yield cells[valid[hp.vec2pix(2**order, *centre, nest=True)]], at_order
+                yield cells[valid[healpy.vec2pix(2**order, *centre, nest=True)]], at_order
                 break
             level = at_order - MARGIN
-            pixel = hp.vec2pix(2**level, *centre, nest=True)
-            around = np.vstack([pixel, hp.get_all_neighbours(2**level, pixel, nest=True)])
+            pixel = healpy.vec2pix(2**level, *centre, nest=True)
+            around = np.vstack([pixel, healpy.get_all_neighbours(2**level, pixel, nest=True)])
             around = np.where(around < 0, pixel, around)  # Some pixels have 7 neighbours.
             if level > order:
                 around //= 4 ** (level - order)  # A part of a pixel is as valid as the whole.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import healpy as hp
+import healpy
 import numpy as np
 from astropy.io import fits
 
@@ -74,7 +74,7 @@ class HealpixTable:
     ) -> None:
         self._file = file
         self._partial = n_partial is not None
-        self._n_pixel = hp.nside2npix(nside)
+        self._n_pixel = healpy.nside2npix(nside)
         self._next_pixel = 0
         self._names = list(columns)
         if n_partial is not None:
@@ -103,7 +103,7 @@ class HealpixTable:
         rows = np.full(pixels.size, self._row)
         for name, column in zip(self._names, values, strict=True):
             if column.dtype.kind == "f":
-                column = np.where(np.isfinite(column), column, hp.UNSEEN)
+                column = np.where(np.isfinite(column), column, healpy.UNSEEN)
             rows[name] = column
         if self._partial:
             rows["PIXEL"] = pixels
@@ -138,7 +138,7 @@ def _blank_row(columns: Mapping[str, Column]) -> np.ndarray:
         ],
     )
     for name in columns:
-        row[name] = BLANK_INTEGER if row.dtype[name].kind == "i" else hp.UNSEEN
+        row[name] = BLANK_INTEGER if row.dtype[name].kind == "i" else healpy.UNSEEN
     return row
 
 
@@ -169,12 +169,12 @@ def _healpix_cards(nside: int, n_partial: int | None) -> fits.Header:
         header["OBJECT"] = ("FULLSKY", "coverage of the sky")
         header["GRAIN"] = (0, "pixels have no index")
         header["FIRSTPIX"] = (0, "first pixel")
-        header["LASTPIX"] = (hp.nside2npix(nside) - 1, "last pixel")
+        header["LASTPIX"] = (healpy.nside2npix(nside) - 1, "last pixel")
     else:
         # FIRSTPIX and LASTPIX would promise a range without gaps.
         header["INDXSCHM"] = ("EXPLICIT", "one row for each pixel that is listed")
         header["OBJECT"] = ("PARTIAL", "coverage of the sky")
         header["GRAIN"] = (1, "each pixel has its index")
         header["OBS_NPIX"] = (n_partial, "pixels that are listed")
-    header["BAD_DATA"] = (hp.UNSEEN, "value of pixels without data")
+    header["BAD_DATA"] = (healpy.UNSEEN, "value of pixels without data")
     return header

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -104,9 +104,9 @@ def in_view(
     rows = np.unique(row[row >= 0])
     if not len(rows):
         nside = sky_image.superpixel_nside
-        vectors = hp.pix2vec(nside, sky_image.superpixel, nest=True)
-        nearest = np.argmax(hp.ang2vec(*center, lonlat=True) @ np.array(vectors))
-        longitude, latitude = hp.pix2ang(
+        vectors = healpy.pix2vec(nside, sky_image.superpixel, nest=True)
+        nearest = np.argmax(healpy.ang2vec(*center, lonlat=True) @ np.array(vectors))
+        longitude, latitude = healpy.pix2ang(
             nside, sky_image.superpixel[nearest], nest=True, lonlat=True
         )
         raise ResultError(

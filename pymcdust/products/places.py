@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import healpy as hp
+import healpy
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import (
@@ -263,7 +263,7 @@ class Locator:
         self.n_row, self.n_voxel = len(superpixel), edges.shape[1] - 1
         # A row and a column more, for what lies outside.
         self._edges = np.pad(edges, ((0, 1), (0, 1)), constant_values=np.nan)
-        self._row = np.full(hp.nside2npix(superpixel_nside), self.n_row, dtype=np.int32)
+        self._row = np.full(healpy.nside2npix(superpixel_nside), self.n_row, dtype=np.int32)
         self._row[superpixel] = np.arange(self.n_row)
         # Bisection of a power of two: what is filled in is never passed.
         self._steps = [2**k for k in reversed(range(self.n_voxel.bit_length()))]
@@ -291,7 +291,7 @@ class Locator:
             nowhere = ~np.isfinite(lon + lat)
             if nowhere.any():
                 lon, lat = (np.where(nowhere, 0.0, angle) for angle in (lon, lat))
-            pixel = hp.ang2pix(self._nside, lon, lat, nest=True, lonlat=True)
+            pixel = healpy.ang2pix(self._nside, lon, lat, nest=True, lonlat=True)
             row[part] = np.where(nowhere, self.n_row, self._row.take(pixel))
             if voxel is not None:
                 voxel[part] = self._voxel_of(row[part], distance[part])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import healpy as hp
+import healpy
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
@@ -138,12 +138,12 @@ class Gnomonic:
         x, y = np.radians(_image_grid(self.extent, self.aspect))
         # On the plane that touches the sphere in the centre: x to the right, y up.
         vectors = np.stack([np.ones_like(x), -x, y], axis=-1) @ self._rotation()
-        longitude, latitude = hp.vec2ang(vectors.reshape(-1, 3), lonlat=True)
+        longitude, latitude = healpy.vec2ang(vectors.reshape(-1, 3), lonlat=True)
         return longitude.reshape(x.shape), latitude.reshape(x.shape)
 
     def forward(self, longitude: Any, latitude: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return where Galactic directions [deg] lie in the image; NaN behind the observer."""
-        vectors = hp.ang2vec(longitude, latitude, lonlat=True) @ self._rotation().T
+        vectors = healpy.ang2vec(longitude, latitude, lonlat=True) @ self._rotation().T
         z, left, up = np.moveaxis(vectors, -1, 0)
         scale = np.degrees(1 / np.where(z > 1e-6, z, np.nan))
         return -left * scale, up * scale
@@ -304,16 +304,16 @@ def choose_projection(superpixel: np.ndarray, superpixel_nside: int) -> Projecti
     98.4375
     """
     superpixel = np.asarray(superpixel)
-    if superpixel.size >= PATCH_COVERAGE * hp.nside2npix(superpixel_nside):
+    if superpixel.size >= PATCH_COVERAGE * healpy.nside2npix(superpixel_nside):
         return Mollweide()
-    centre = np.mean(hp.pix2vec(superpixel_nside, superpixel, nest=True), axis=1)
-    corners = hp.boundaries(superpixel_nside, superpixel, step=4, nest=True)
+    centre = np.mean(healpy.pix2vec(superpixel_nside, superpixel, nest=True), axis=1)
+    corners = healpy.boundaries(superpixel_nside, superpixel, step=4, nest=True)
     corners = np.moveaxis(corners, 1, -1).reshape(-1, 3)
     if (corners @ centre).min() <= np.cos(np.radians(PATCH_RADIUS)) * np.linalg.norm(centre):
         return Mollweide()
-    longitude, latitude = (float(angle[0]) for angle in hp.vec2ang(centre, lonlat=True))
+    longitude, latitude = (float(angle[0]) for angle in healpy.vec2ang(centre, lonlat=True))
     patch = Gnomonic(longitude, latitude, (-1.0, 1.0, -1.0, 1.0))
-    x, y = patch.forward(*hp.vec2ang(corners, lonlat=True))
+    x, y = patch.forward(*healpy.vec2ang(corners, lonlat=True))
     margin = 0.06 * max(np.ptp(x), np.ptp(y))
     extent = (x.min() - margin, x.max() + margin, y.min() - margin, y.max() + margin)
     return Gnomonic(longitude, latitude, tuple(float(edge) for edge in extent))
@@ -363,9 +363,9 @@ class SkyImage:
             longitude, latitude = self._directions
             pixel = np.full(longitude.shape, -1)
             there = longitude[self.on_sky], latitude[self.on_sky]
-            pixel[self.on_sky] = hp.ang2pix(nside, *there, nest=True, lonlat=True)
+            pixel[self.on_sky] = healpy.ang2pix(nside, *there, nest=True, lonlat=True)
             # The last is the place of what lies beside the sky.
-            rows = np.full(hp.nside2npix(self.superpixel_nside) + 1, -1)
+            rows = np.full(healpy.nside2npix(self.superpixel_nside) + 1, -1)
             rows[self.superpixel] = np.arange(len(self.superpixel))
             superpixel = np.where(pixel >= 0, pixel // pixels, -1)
             self._places[pixels] = rows[superpixel], pixel % pixels

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -110,7 +110,7 @@ def plot_sightline(
     top = (1.25 + 1.5 * ROW * rows) * max(high.max(), mean.max()) or 1.0
     label = reddening_label(sky.attrs["reddening_unit"])
     nside = int(sky.attrs["superpixel_nside"])
-    longitude, latitude = hp.pix2ang(nside, number, nest=True, lonlat=True)
+    longitude, latitude = healpy.pix2ang(nside, number, nest=True, lonlat=True)
     place = f"Nside {nside}, $l$ = {longitude:.2f}°, $b$ = {latitude:.2f}°".replace("-", "−")
     axes.set(
         xscale="log",

@@ -11,7 +11,7 @@ clouds.
 from collections.abc import Sequence
 from numbers import Integral
 
-import healpy as hp
+import healpy
 import numpy as np
 import xarray as xr
 from scipy.special import ndtri
@@ -119,7 +119,7 @@ def mock_reddening(
     for first in range(0, len(superpixel), step):
         rows = slice(first, first + step)
         pixel = (superpixel[rows, None] * pixels + np.arange(pixels)).ravel()
-        _, latitude = hp.pix2ang(nside, pixel, nest=True, lonlat=True)
+        _, latitude = healpy.pix2ang(nside, pixel, nest=True, lonlat=True)
         column = disc_reddening(edge, latitude, density=density, scale_height=scale_height)
         column *= clouds(
             pixel,
@@ -235,7 +235,7 @@ def gaussian_field(
     wanted, neighbours = [pixel], []
     for level in reversed(range(start, order)):
         parent = np.unique(wanted[-1] >> 2)
-        around = hp.get_all_neighbours(1 << level, parent, nest=True)
+        around = healpy.get_all_neighbours(1 << level, parent, nest=True)
         # Where three base pixels meet, the one beyond the corner is missing.
         neighbours.append(np.where(around < 0, parent, around))
         wanted.append(np.unique(np.concatenate([parent, neighbours[-1].ravel()])))
@@ -357,21 +357,21 @@ def _patch(
             raise ConfigurationError(
                 f"radius is {radius}; allowed is an angle above 0, to 180 [deg]"
             )
-        direction = hp.ang2vec(longitude, latitude, lonlat=True)
-        disc = hp.query_disc(nside, direction, np.radians(radius), inclusive=True, nest=True)
+        direction = healpy.ang2vec(longitude, latitude, lonlat=True)
+        disc = healpy.query_disc(nside, direction, np.radians(radius), inclusive=True, nest=True)
         return np.sort(disc)
     if superpixels is None:
-        return np.arange(hp.nside2npix(nside))
+        return np.arange(healpy.nside2npix(nside))
     chosen = np.asarray(superpixels)
     if chosen.size == 0:
         raise ConfigurationError("the patch is empty: superpixels names none; name one at least")
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
         raise ConfigurationError(f"superpixels is {superpixels}; allowed is a list of integers")
-    outside = chosen[(chosen < 0) | (chosen >= hp.nside2npix(nside))]
+    outside = chosen[(chosen < 0) | (chosen >= healpy.nside2npix(nside))]
     if outside.size:
         raise ConfigurationError(
             f"superpixel {outside[0]} is out of range; at superpixel_nside {nside} allowed are "
-            f"0 to {hp.nside2npix(nside) - 1}; is it a number of another Nside?"
+            f"0 to {healpy.nside2npix(nside) - 1}; is it a number of another Nside?"
         )
     if len(np.unique(chosen)) < len(chosen):
         raise ConfigurationError("superpixels names a superpixel twice; name each once")
