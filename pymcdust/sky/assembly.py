@@ -9,7 +9,7 @@ import xarray as xr
 from pymcdust.errors import SkyError
 from pymcdust.physics.bands import BANDS
 from pymcdust.sky.configuration import Configuration
-from pymcdust.sky.cuts import Mask, coverage, declination_of
+from pymcdust.sky.cuts import Mask, declination_of
 from pymcdust.sky.dataset import build_sky
 from pymcdust.sky.layers import emission_name, interval_name, variance_name
 from pymcdust.sky.quality import column_correlation, condition_number, singular_values
@@ -61,7 +61,7 @@ def plan_sky(settings: Configuration, stages: Stages) -> Plan:
     """
     shape = (12 * settings.superpixel_nside**2, -1)
     mask = _mask(settings, stages).reshape(shape)
-    covered = coverage(mask == 0)
+    covered = (mask == 0).mean(axis=1)
     kept = np.flatnonzero(covered >= settings.min_coverage)
     if not kept.size:
         raise SkyError(

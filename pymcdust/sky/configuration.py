@@ -10,7 +10,7 @@ import healpy
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, FileFormatError, listing
-from pymcdust.sky.cuts import edges_from_kpc, edges_from_modulus, edges_from_slices
+from pymcdust.sky.edges import edges_from_kpc, edges_from_modulus, edges_from_slices
 from pymcdust.sky.emission_settings import (
     BandSettings,
     CmbSettings,

@@ -17,7 +17,7 @@ import xarray as xr
 from scipy.special import ndtri
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.cuts import edges_from_kpc
+from pymcdust.sky.edges import edges_from_kpc
 from pymcdust.sky.validation import check_nside
 
 #: Where chance enters, into mock skies and into what is inferred of them; each place has a stream

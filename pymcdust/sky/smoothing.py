@@ -10,7 +10,7 @@ import healpy
 import numpy as np
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.cuts import mean_over_children
+from pymcdust.sky.cuts import LEAST_AREA
 
 #: Least part of the beam that must be observed for a smoothed pixel to stand for the sky.
 LEAST_WEIGHT = 0.95
@@ -174,6 +174,38 @@ class Smoother:
         healpy.almxfl(alm[0], beam_window(fwhm, lmax), inplace=True)
         smoothed = ducc0.sht.synthesis(alm=alm, lmax=lmax, spin=0, nthreads=0, **_rings(self.nside))
         return healpy.reorder(smoothed[0], r2n=True)
+
+
+def mean_over_children(values: np.ndarray, nside: int) -> np.ndarray:
+    """Rebin a full-sky NESTED map to a coarser nside by the mean of the observed pixels.
+
+    A pixel of which less than `LEAST_AREA` is observed becomes NaN.
+
+    Parameters
+    ----------
+    values : (12 n^2,) array
+        Map in NESTED order, NaN where it is not observed.
+    nside : int
+        The coarser resolution, at most n.
+
+    Returns
+    -------
+    (12 nside^2,) array of float64
+        Mean over the observed children of each pixel, in the unit of `values`.
+
+    Examples
+    --------
+    >>> children = np.repeat(np.arange(12.0), 4)
+    >>> children[:3] = np.nan
+    >>> mean_over_children(children, 1)[:3]
+    array([nan,  1.,  2.])
+    """
+    children = values.reshape(12 * nside**2, -1)
+    observed = np.isfinite(children)
+    count = observed.sum(axis=1)
+    total = np.sum(children, axis=1, where=observed, dtype=np.float64)
+    enough = count >= LEAST_AREA * children.shape[1]
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=enough)
 
 
 def beam_window(fwhm: float, lmax: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import healpy
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, unknown
-from pymcdust.sky.cuts import edges_from_slices
+from pymcdust.sky.edges import edges_from_slices
 from pymcdust.sky.quality import condition_number, singular_values
 
 #: Depth of the voxels without dust that fill the dimension where a superpixel has fewer [kpc].

@@ -16,7 +16,7 @@ from skies import NSIDE, SIMULATED, mock_sky
 
 from pymcdust import fit_map, models
 from pymcdust.models.temperature_per_voxel import TemperaturePerVoxel
-from pymcdust.sky.cuts import edges_from_slices
+from pymcdust.sky.edges import edges_from_slices
 
 #: Pixels of a superpixel by the Nside of the pixels.
 NSIDES: tuple[int, ...] = (256, 512, 1024, 2048)

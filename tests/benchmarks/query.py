@@ -14,7 +14,7 @@ from page import machine
 
 from pymcdust.physics.bands import BANDS, FREQUENCY, PAPER_SIGMA
 from pymcdust.products.query import DustTemperatureQuery
-from pymcdust.sky.cuts import edges_from_slices
+from pymcdust.sky.edges import edges_from_slices
 
 #: Distance cuts that give 9 and 17 voxels between the same ends.
 CUTS = {"9 voxels": (15, 96, 10), "17 voxels": (15, 96, 5)}

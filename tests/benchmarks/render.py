@@ -14,7 +14,7 @@ from pymcdust.products.film import take_pictures, write_film
 from pymcdust.products.raycast import integrate_rays
 from pymcdust.products.render import Camera, light_of, loop_camera
 from pymcdust.products.volume import Volume
-from pymcdust.sky.cuts import edges_from_slices
+from pymcdust.sky.edges import edges_from_slices
 
 #: Distance cuts that give 9 and 17 voxels between the same ends.
 CUTS = {9: (15, 96, 10), 17: (15, 96, 5)}

@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.dataset import build_sky
+from pymcdust.sky.edges import edges_from_slices
 from pymcdust.sky.morphology import mock_reddening
 from pymcdust.sky.simulate import simulate_sky
 

@@ -1,6 +1,9 @@
 import healpy
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.special import ndtr
 
 from pymcdust.errors import ConfigurationError
@@ -9,6 +12,7 @@ from pymcdust.sky.smoothing import (
     Smoother,
     beam_window,
     kernel_width,
+    mean_over_children,
     pixels_per_beam,
 )
 
@@ -196,3 +200,22 @@ def test_half_observed_beams_are_left_out(sky):
     half = np.where(np.arange(len(sky)) < len(sky) // 2, sky, np.nan)
     smoothed, weight = smooth(half, FWHM, NSIDE)
     assert ((weight > LEAST_WEIGHT) == np.isfinite(smoothed)).all()
+
+
+@pytest.mark.parametrize("nside", [1, 2, 8])
+def test_mean_over_children_agrees_with_healpy(nside):
+    values = np.random.default_rng(0).normal(size=12 * 64)
+    expected = healpy.ud_grade(values, nside, order_in="NESTED", order_out="NESTED")
+    np.testing.assert_allclose(mean_over_children(values, nside), expected, rtol=1e-12)
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, 48, elements=st.sampled_from([np.nan, 0.0, 1.0, 5.0])))
+def test_mean_over_children_leaves_out_what_is_not_observed(values):
+    mean = mean_over_children(values, 1)
+    for pixel, children in enumerate(values.reshape(12, 4)):
+        observed = children[~np.isnan(children)]
+        if len(observed) < 2:
+            assert np.isnan(mean[pixel])
+        else:
+            assert mean[pixel] == pytest.approx(sum(observed) / len(observed))

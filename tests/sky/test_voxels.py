@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.cuts import edges_from_slices
+from pymcdust.sky.edges import edges_from_slices
 from pymcdust.sky.voxels import (
     CutReason,
     Direction,

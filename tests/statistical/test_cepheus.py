@@ -9,8 +9,8 @@ import xarray as xr
 from scipy import stats
 
 from pymcdust.infer.sampling import sample
-from pymcdust.sky.cuts import edges_from_slices
 from pymcdust.sky.dataset import split_superpixels
+from pymcdust.sky.edges import edges_from_slices
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.reddening import open_reddening
 from pymcdust.sky.simulate import CEPHEUS_SUPERPIXEL, simulate_sky, two_cloud_sightline

@@ -7,7 +7,7 @@ import healpy
 import numpy as np
 
 from pymcdust.errors import ConfigurationError, FileFormatError, unknown
-from pymcdust.sky.cuts import distance as distance_of_modulus
+from pymcdust.sky.edges import distance as distance_of_modulus
 from pymcdust.sky.maps3d.interface import (
     BLOCK_BYTES,
     ReddeningMap,

@@ -4,18 +4,8 @@ import h5py
 import numpy as np
 
 from pymcdust.sky.cuts import Mask
+from pymcdust.sky.edges import distance_modulus
 from pymcdust.sky.maps3d.interface import BLOCK_BYTES
-
-
-def distance_modulus(distance: np.ndarray) -> np.ndarray:
-    """Convert distances [kpc] to distance moduli [mag].
-
-    Examples
-    --------
-    >>> distance_modulus(np.array([0.1, 1.0]))
-    array([ 5., 10.])
-    """
-    return 5.0 * (np.log10(distance) + 2.0)
 
 
 class SliceInterpolation:

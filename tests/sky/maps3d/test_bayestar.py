@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pymcdust.errors import ConfigurationError, FileFormatError
-from pymcdust.sky.cuts import Mask, edges_from_slices
+from pymcdust.sky.cuts import Mask
+from pymcdust.sky.edges import edges_from_slices
 from pymcdust.sky.maps3d.bayestar import VERSIONS, Bayestar
 from pymcdust.sky.maps3d.gather import gather
 from pymcdust.sky.maps3d.slices import SliceInterpolation

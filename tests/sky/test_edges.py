@@ -1,12 +1,10 @@
-import healpy
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from pymcdust.errors import ConfigurationError
-from pymcdust.sky.cuts import coverage, edges_from_kpc, edges_from_slices, mean_over_children
+from pymcdust.sky.edges import edges_from_kpc, edges_from_slices
 
 PAPER_EDGES = [0, 0.150, 0.266, 0.473, 0.841, 1.496, 2.661, 4.732, 8.414, 14.962]
 
@@ -71,27 +69,3 @@ def test_edges_in_kpc():
 def test_impossible_edges_in_kpc(edges, match):
     with pytest.raises(ConfigurationError, match=match):
         edges_from_kpc(edges)
-
-
-def test_coverage():
-    valid = np.array([[True, True, True, False], [False] * 4])
-    assert coverage(valid).tolist() == [0.75, 0.0]
-
-
-@pytest.mark.parametrize("nside", [1, 2, 8])
-def test_mean_over_children_agrees_with_healpy(nside):
-    values = np.random.default_rng(0).normal(size=12 * 64)
-    expected = healpy.ud_grade(values, nside, order_in="NESTED", order_out="NESTED")
-    np.testing.assert_allclose(mean_over_children(values, nside), expected, rtol=1e-12)
-
-
-@settings(deadline=None)
-@given(arrays(np.float32, 48, elements=st.sampled_from([np.nan, 0.0, 1.0, 5.0])))
-def test_mean_over_children_leaves_out_what_is_not_observed(values):
-    mean = mean_over_children(values, 1)
-    for pixel, children in enumerate(values.reshape(12, 4)):
-        observed = children[~np.isnan(children)]
-        if len(observed) < 2:
-            assert np.isnan(mean[pixel])
-        else:
-            assert mean[pixel] == pytest.approx(sum(observed) / len(observed))
