@@ -236,8 +236,12 @@ def _first_table(path: Path, bad_value: float | None) -> HealpixTable:
         raise FileFormatError(
             f"{path}: cut short, or not a FITS file ({error}); download it again"
         ) from error
+    hint = ""
+    if re.search("[ns]gp", path.name):
+        both = re.sub("[ns]gp", "{ngp,sgp}", path.name)
+        hint = f"; if it is one of a pair of SFD's images, name both: {both}"
     raise FileFormatError(
-        f"{path}: has no binary table with the keyword NSIDE: not a HEALPix map, or cut short"
+        f"{path}: has no binary table with the keyword NSIDE: not a HEALPix map, or cut short{hint}"
     )
 
 

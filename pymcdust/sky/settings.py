@@ -39,7 +39,7 @@ def names_only(given: Any) -> Any:
     """Put the name of a file in the place of its path, which means nothing elsewhere."""
     if isinstance(given, Mapping):
         return {
-            key: Path(value).name if key == "file" else names_only(value)
+            key: Path(value).name if key == "file" and _is_path(value) else names_only(value)
             for key, value in given.items()
         }
     return [names_only(item) for item in given] if isinstance(given, list) else given
@@ -196,9 +196,13 @@ def file_path(folder: Path, value: Any, name: str) -> Path:
     ConfigurationError
         If it is no path.
     """
-    if not isinstance(value, str | Path) or not str(value):
+    if not _is_path(value):
         raise ConfigurationError(f"{name} is {value!r}; it must be the path of a file")
     return folder / Path(value).expanduser()
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and bool(str(value))
 
 
 def _plain_value(value: Any) -> Any:

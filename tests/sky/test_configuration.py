@@ -133,6 +133,7 @@ def test_edges_in_kpc(given):
         ("grid", "beam", 0, "grid.beam is 0; it must be the FWHM"),
         ("grid", "beam", 100.0, "emission.217.beam is missing|reddening"),
         ("grid", "beam", 10.0, r"too narrow for the pixels of nside 64.* 90\.1 or more"),
+        ("", "cmb", {"file": 3}, "cmb.file is 3; it must be the path of a file"),
         ("reddening", "map", ["bayestar2019"], "reddening.map is .* it must be a text"),
         ("emission", "zero_level", ["none"], "emission.zero_level is .* it must be a text"),
         ("emission.2998", "cmb", True, r"emission\.2998\.cmb is true, but .* 545 and 857 GHz"),
@@ -387,3 +388,9 @@ def test_pair_of_files(given, toml):
         (toml.parent / f"maps/i100_{name}.fits").touch()
     files = read_configuration(given).files
     assert files["emission.2998.sgp"].name == "i100_sgp.fits"
+
+
+def test_options_of_a_map_are_refused_when_it_is_opened(given):
+    given["reddening"]["options"] = {"file": 3}
+    with pytest.raises(ConfigurationError, match="bayestar2019 has no options, and 'file' is"):
+        read_configuration(given).open_reddening()

@@ -447,3 +447,10 @@ def test_zero_levels_are_those_published():
     assert ZERO_LEVELS["none"] == {}
     assert list(ZERO_LEVELS["odegard2019"].values()) == [0.060, 0.149, 0.371, 0.576]
     assert list(ZERO_LEVELS["planck2018"].values()) == [0.033, 0.13, 0.35, 0.64]
+
+
+def test_one_of_a_pair_of_images_is_no_map(tmp_path):
+    path = tmp_path / "SFD_i100_4096_ngp.fits"
+    fits.PrimaryHDU(np.zeros((4, 4))).writeto(path)
+    with pytest.raises(FileFormatError, match=r"name both: SFD_i100_4096_\{ngp,sgp\}\.fits"):
+        read(path, "2998", release="SFD")
