@@ -24,6 +24,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pymcdust.errors import ModelError, listing
 from pymcdust.infer.graph import DATA, Coordinates, Graph, whitened_model, write_graph
 from pymcdust.infer.layout import Slot, layout
+from pymcdust.infer.seeds import Seeds
 from pymcdust.infer.structure import likelihood_derivatives
 from pymcdust.modeling.parameter import is_root, log_peak, prior_width
 from pymcdust.modeling.voxel_mbb import VoxelMBB, data_name
@@ -154,8 +155,10 @@ class CompiledPosterior:
             Values and derivatives.
         """
         # A trial point may lie where numbers overflow; whoever asked sees that it is not finite.
+        seeds = self._seeds
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return Evaluation(*self._function(theta, np.eye(self.n_parameter), *data))
+            found = self._function(theta, seeds.directions, *data)
+        return Evaluation(*found[:3], seeds.hessian(found[3]), *found[4:])
 
     def log_likelihood(
         self, theta: np.ndarray, data: list[np.ndarray], often: bool = False
@@ -204,8 +207,14 @@ class CompiledPosterior:
             return tuple(self._natural(theta, *data[len(DATA) :]))
 
     @cached_property
+    def _seeds(self) -> Seeds:
+        return Seeds(self.slots)
+
+    @cached_property
     def _function(self) -> Function:
-        return _compile(self._graph, self._declared, self.slots, self._coordinates)
+        return _compile(
+            self._graph, self._declared, self.slots, self._coordinates, len(self._seeds.directions)
+        )
 
     @cached_property
     def _log_likelihood(self) -> Function:
@@ -310,11 +319,16 @@ def _check_varied(varied: tuple[str, ...], rows: xr.Dataset, coordinates: Coordi
 
 
 def _compile(
-    graph: Graph, declared: VoxelMBB, slots: tuple[Slot, ...], coordinates: Coordinates
+    graph: Graph,
+    declared: VoxelMBB,
+    slots: tuple[Slot, ...],
+    coordinates: Coordinates,
+    n_direction: int,
 ) -> Function:
     """Compile the log posterior with its first and second derivatives."""
     theta, natural = graph.theta, graph.natural
-    directions = pt.matrix("directions", dtype="float64", shape=2 * theta.type.shape[1:])
+    shape = (n_direction, *theta.type.shape[1:])
+    directions = pt.matrix("directions", dtype="float64", shape=shape)
     slope = pt.grad(natural.sum(), theta)
     curvature = pt.grad(slope.sum(), theta, disconnected_inputs="ignore")
     # The likelihood's structure serves where each natural parameter has a coordinate of its own.
@@ -350,7 +364,8 @@ def _derivatives(
     gradient = pt.grad(value.sum(), theta)
     vector = theta.type("vector")
     product = pt.grad((gradient * vector).sum(), theta, disconnected_inputs="ignore")
-    batched = pt.tensor("batched", dtype="float64", shape=(theta.type.shape[1], *theta.type.shape))
+    shape = (directions.type.shape[0], *theta.type.shape)
+    batched = pt.tensor("batched", dtype="float64", shape=shape)
     products = vectorize_graph(product, {vector: batched})
     unit_vectors = directions[:, None, :] * pt.ones_like(theta)[None]
     return gradient, graph_replace(products, {batched: unit_vectors}).transpose(1, 0, 2)
