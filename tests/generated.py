@@ -173,7 +173,7 @@ class Archive:
                 **grid,
             },
             "reddening": {
-                "map": "bayestar2019",
+                "map": "bayestar2019" if self.n_slices == 120 else "bayestar2017",
                 "file": str(self.folder / "bayestar2019.h5"),
                 "beam": BEAMS["map"] * scale,
                 "edges_modulus": (4.0 + 0.125 * np.arange(15, 96, 10)).tolist(),

@@ -32,7 +32,7 @@ from generated import BANDS, BEAMS, Archive, analyse, synthesise
 MOST_MINUTES, MOST_GIGABYTES, FULL_NSIDE = 30, 4.0, 1024
 
 #: Distances of the reddening maps that are prepared; the first is Bayestar19's number.
-SLICES: tuple[int, int] = (120, 30)
+SLICES: tuple[int, int] = (120, 31)
 
 #: FWHM [arcmin] of the common beam, at nside 1024.
 BEAM = 10.0
@@ -109,7 +109,7 @@ def archives(folder: Path, nside: int) -> list[Archive]:
 def prepared(archive: Archive, whole: Archive, out: Path) -> Run:
     """Prepare a sky of the reddening of one archive and the maps of another."""
     configuration = whole.configuration()
-    configuration["reddening"]["file"] = str(archive.folder / "bayestar2019.h5")
+    configuration["reddening"] = archive.configuration()["reddening"]
     given = out.with_suffix(".json")
     given.write_text(json.dumps(configuration))
     script = Path(__file__).with_name("full_archive.py")
