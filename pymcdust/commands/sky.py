@@ -75,7 +75,8 @@ def prepare(
 ) -> None:
     """Make a sky from maps, and a report on its quality. A run that was stopped goes on."""
     from pymcdust import prepare_sky, report
-    from pymcdust.judge.report_preparation_alarms import alarm_titles
+    from pymcdust.judge.report_preparation_alarms import alarms
+    from pymcdust.sky.quality import summarise_sky
 
     page = out.with_name(f"{out.name}.html")
     if page.exists() and not overwrite:
@@ -84,10 +85,11 @@ def prepare(
         )
     sky = prepare_sky(config, out, overwrite=overwrite, progress=say)
     say("writing the report")
-    report(sky, page, overwrite=overwrite)
-    for bad, title in alarm_titles(sky):
-        if bad:
-            console.print(f"[bold red]the report warns:[/] {escape(title)}", soft_wrap=True)
+    summary = summarise_sky(sky)
+    report(sky, page, summary=summary, overwrite=overwrite)
+    for alarm in alarms(sky, summary):
+        if alarm.bad:
+            console.print(f"[bold red]the report warns:[/] {escape(alarm.title)}", soft_wrap=True)
     dropped = sky.attrs["superpixels_dropped"] - sky.attrs["superpixels_outside"]
     say(
         f"{sky.attrs['superpixels_kept']} superpixels; left out: {dropped} too poorly covered, "

@@ -30,21 +30,18 @@ class Seeds:
     def __init__(self, slots: tuple[Slot, ...]) -> None:
         numbers, owners, count = [], [], 0
         for slot in slots:
-            index = np.arange(slot.stop - slot.start).reshape(slot.shape)
-            owner = np.full(index.shape, _SHARED)
+            size = slot.stop - slot.start
+            number, owner = np.arange(size).reshape(slot.shape), np.full(slot.shape, _SHARED)
             # A block that is a superpixel has no axis of them.
             if "superpixel" in slot.dims and len(slot.dims) == len(slot.shape):
                 axis = slot.dims.index("superpixel")
-                owner = np.moveaxis(owner, axis, 0)
-                owner[...] = np.arange(len(owner)).reshape(-1, *[1] * (owner.ndim - 1))
-                owner = np.moveaxis(owner, 0, axis)
-                one = index.take(0, axis)
-                index = np.broadcast_to(
-                    np.expand_dims(np.arange(one.size).reshape(one.shape), axis), index.shape
-                )
-            numbers.append(count + index.ravel())
+                owner = np.indices(slot.shape)[axis]
+                size //= slot.shape[axis]
+                of_one = np.arange(size).reshape(np.delete(slot.shape, axis))
+                number = np.broadcast_to(np.expand_dims(of_one, axis), slot.shape)
+            numbers.append(count + number.ravel())
             owners.append(owner.ravel())
-            count = int(numbers[-1].max()) + 1
+            count += size
         self._number, self._owner = np.concatenate(numbers), np.concatenate(owners)
         self.directions = (np.arange(count)[:, np.newaxis] == self._number).astype(float)
 

@@ -53,6 +53,7 @@ def report(
     result: xr.DataTree | xr.Dataset | str | Path,
     out: str | Path,
     *,
+    summary: xr.Dataset | None = None,
     diagnosis: xr.Dataset | None = None,
     superpixel: int | None = None,
     reference: str | None = None,
@@ -72,6 +73,9 @@ def report(
         returned; or the Zarr store of one of them. Variables may be lazy.
     out : path
         The file, such as ``report.html``. It appears when it is whole.
+    summary : Dataset, optional
+        What `pymcdust.sky.quality.summarise_sky` returned for the sky, if that has been done
+        already.
     diagnosis : Dataset, optional
         What `diagnose` returned for the posterior, if that has been done already.
     superpixel : int, optional
@@ -118,6 +122,7 @@ def report(
         raise ResultError(f"there is no report of a {kind}; {_REPORTED}")
     _check_arguments(
         kind,
+        sky={"summary": summary},
         posterior={"superpixel": superpixel, "diagnosis": diagnosis, "more": more or None},
         comparison={"reference": reference},
     )
@@ -129,7 +134,7 @@ def report(
         # The figures look the same whatever the reader has set for their own.
         with style.context(["default", STYLE]):
             if kind == "sky":
-                text = sky_page(result, progress)
+                text = sky_page(result, progress, summary)
             elif kind == "comparison":
                 text = comparison_page(result, reference)
             else:

@@ -35,7 +35,11 @@ from pymcdust.sky.cuts import Mask
 from pymcdust.sky.quality import summarise_sky
 
 
-def sky_page(sky: xr.Dataset, progress: Callable[[int, int], None] | None = None) -> str:
+def sky_page(
+    sky: xr.Dataset,
+    progress: Callable[[int, int], None] | None = None,
+    summary: xr.Dataset | None = None,
+) -> str:
     """Return the report of a sky as one page of HTML.
 
     Parameters
@@ -44,13 +48,16 @@ def sky_page(sky: xr.Dataset, progress: Callable[[int, int], None] | None = None
         A sky, prepared or simulated; its variables may be lazy.
     progress : callable, optional
         Called with the number of superpixels looked at, and of all.
+    summary : Dataset, optional
+        What `summarise_sky` returned for the sky, if that has been done already.
 
     Returns
     -------
     str
         The page.
     """
-    summary = summarise_sky(sky, progress)
+    if summary is None:
+        summary = summarise_sky(sky, progress)
     found = alarms(sky, summary)
     sections = [
         _what_to_do(found),

@@ -1,6 +1,6 @@
 """What a reader of a sky's report must know before anything is fitted."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
@@ -10,11 +10,15 @@ import xarray as xr
 from pymcdust.errors import listing
 from pymcdust.judge.report_page import from_json
 from pymcdust.judge.report_words import number, significant
-from pymcdust.sky.colours import TYPICAL_TEMPERATURE, colour_factors, typical_emissivity
+from pymcdust.sky.colours import (
+    TYPICAL_TEMPERATURE,
+    colour_factors,
+    kelvin_factor,
+    typical_emissivity,
+)
 from pymcdust.sky.dataset import beam_of
-from pymcdust.sky.quality import fit_emission, summarise_sky
+from pymcdust.sky.quality import fit_emission
 from pymcdust.sky.smoothing import pixels_per_beam
-from pymcdust.sky.surveys import K_CMB_TO_MJY_SR
 
 #: Condition numbers from which voxels are hard, and all but impossible, to tell apart.
 HARD, HOPELESS = 30.0, 100.0
@@ -94,27 +98,6 @@ def alarms(sky: xr.Dataset, summary: xr.Dataset) -> list[Alarm]:
         _correlated_pixels(sky),
     ]
     return sorted((alarm for alarm in found if alarm is not None), key=lambda alarm: not alarm.bad)
-
-
-def alarm_titles(
-    sky: xr.Dataset, progress: Callable[[int, int], None] | None = None
-) -> list[tuple[bool, str]]:
-    """List the alarms of a sky in a line each, the worst first.
-
-    Parameters
-    ----------
-    sky : Dataset
-        A sky; its variables may be lazy.
-    progress : callable, optional
-        Called with the number of superpixels looked at, and of all.
-
-    Returns
-    -------
-    list of (bool, str)
-        Whether an alarm is bad, or only to be known; and its title, such as ``217 GHz is
-        negative``.
-    """
-    return [(alarm.bad, alarm.title) for alarm in alarms(sky, summarise_sky(sky, progress))]
 
 
 def pixels_in_beam(sky: xr.Dataset) -> float | None:
@@ -287,8 +270,8 @@ def _interchanged(sky: xr.Dataset, slope: np.ndarray) -> list[tuple[str, str]]:
 
 def _advice_on_unit(band: str) -> str:
     advice = "Compare TUNIT of the file with the convention of its release"
-    if band in K_CMB_TO_MJY_SR:
-        advice += f": K_CMB at {band} GHz is {significant(K_CMB_TO_MJY_SR[band], 4)} MJy/sr"
+    if (factor := kelvin_factor(band)) is not None:
+        advice += f": K_CMB at {band} GHz is {significant(factor, 4)} MJy/sr"
     return f"{advice}; and check which file was given for this band."
 
 

@@ -2,11 +2,23 @@
 
 import numpy as np
 
+from pymcdust.physics.bands import K_CMB_TO_MJY_SR
 from pymcdust.physics.emission import emissivity
 
 #: Typical dust (Zelko et al. 2022, Sec. 3.1.1) [K].
 TYPICAL_TEMPERATURE = 18.1
 TYPICAL_BETA = 1.6
+
+
+def kelvin_factor(band: str) -> float | None:
+    """Return what takes K_CMB to MJy/sr in a band; None where that cannot be said.
+
+    Examples
+    --------
+    >>> kelvin_factor("353"), kelvin_factor("2998")
+    (287.45, None)
+    """
+    return K_CMB_TO_MJY_SR.get(band)
 
 
 def typical_emissivity(frequency: np.ndarray) -> np.ndarray:
