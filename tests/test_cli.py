@@ -12,7 +12,7 @@ from planted import Planted
 from typer.testing import CliRunner
 
 import pymcdust
-from pymcdust import cli
+from pymcdust import cli, terminal
 from pymcdust.commands.options import read_setting
 from pymcdust.sky.store import open_store
 
@@ -201,6 +201,12 @@ def test_prepare_and_its_report(run, tmp_path):
     # The emission was drawn at random: it does not follow the reddening.
     assert "the report warns: " in told
     assert "<!doctype html>" in page.read_text().lower()
+
+
+def test_names_of_files_are_no_markup():
+    with terminal.console.capture() as captured:
+        terminal.made("The [bold]sky[/]", Path("sky[/x][bold].zarr"), "look")
+    assert "The [bold]sky[/] in sky[/x][bold].zarr; next: look" in captured.get().replace("\n", "")
 
 
 def test_settings_are_read_as_what_they_look_like():

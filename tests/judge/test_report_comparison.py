@@ -1,5 +1,6 @@
 """The report of a comparison: what it says, against the comparison it is made from."""
 
+import numpy as np
 import pytest
 from pages import alts, cells, check_in_browser, sections
 
@@ -108,3 +109,15 @@ def test_what_does_not_belong_is_refused(make_comparison, make_posterior, tmp_pa
 def test_in_a_browser(make_comparison, browser, tmp_path):
     out = report(make_comparison(range(192)), tmp_path / "report.html")
     check_in_browser(browser, out, tmp_path)
+
+
+def test_superpixels_without_data_in_a_band_neither_fit_nor_misfit(make_comparison, write):
+    comparison = make_comparison()
+    share = comparison["chi2_p"].copy(data=np.full(comparison["chi2_p"].shape, 0.5))
+    share[{"superpixel": 0}] = 0.001
+    share[{"superpixel": slice(2, None), "band": 0}] = np.nan
+    text = write(comparison.assign(chi2_p=share))
+    n_superpixel = comparison.sizes["superpixel"]
+    number = text[: text.index("whose chi-square is larger")].count("<tbody>")
+    [row] = [row for row in cells(text, number) if row[0] == "single temperature"]
+    assert row[1:3] == ["50.0", f"{100 / n_superpixel:.1f}"]

@@ -647,6 +647,8 @@ def test_what_does_not_belong_together(fit, sky, make_fit, make_posterior):
         DustTemperatureQuery(fit, sky, make_posterior(other))
     with pytest.raises(ResultError, match="has draws of beta, which is fixed in the fit"):
         DustTemperatureQuery(other, sky, posterior)
+    with pytest.raises(ResultError, match="beta of the posterior has the dimensions"):
+        DustTemperatureQuery(fit, sky, make_posterior(make_fit(sky, beta="per_voxel")))
     elsewhere = posterior.copy()
     elsewhere.attrs["superpixel_nside"] = 8
     with pytest.raises(ResultError, match="Nside 8, the fit of 4"):

@@ -161,6 +161,26 @@ def test_killed_run_goes_on(planted, tmp_path, step):
     assert not list(tmp_path.glob("*.stages"))
 
 
+def test_a_draft_stays_with_the_beginnings(planted, tmp_path, monkeypatch):
+    """A killed run leaves nothing beside the sky that opens as one."""
+    seen = []
+
+    def look(dataset, partial, *arguments):
+        seen.append(partial)
+        raise Killed
+
+    draft = tmp_path / "sky.zarr.stages" / "sky.partial"
+    with monkeypatch.context() as patch:
+        patch.setattr("pymcdust.sky.store._write_group", look)
+        with pytest.raises(Killed):
+            prepare_sky(planted.configuration(), tmp_path / "sky.zarr")
+    assert seen == [draft]
+    save_sky(prepare_sky(planted.configuration()), draft)
+    again = prepare_sky(planted.configuration(), tmp_path / "sky.zarr")
+    assert again.sizes["superpixel"] == 44
+    assert not draft.parent.exists()
+
+
 def test_killed_run_with_another_configuration_is_not_continued(planted, tmp_path):
     def kill(line):
         if "map.h5" in line:
